@@ -1,0 +1,93 @@
+"""What the tests share: the notebook's definitions as a module, and independent references."""
+
+import importlib.util
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ["MPLBACKEND"] = "Agg"  # before anything imports matplotlib
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOK = ROOT / "DLCV_Assignment1.ipynb"
+
+
+def definition_source():
+    """The source of the notebook's cells tagged `definitions`, in order."""
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    tagged = [c for c in cells if "definitions" in c["metadata"].get("tags", [])]
+    return "\n\n".join("".join(cell["source"]) for cell in tagged) + "\n"
+
+
+@pytest.fixture(scope="session")
+def nb(tmp_path_factory):
+    """The notebook's definitions, without its training cells: `pytest --cov=definitions` works."""
+    path = tmp_path_factory.mktemp("notebook") / "definitions.py"
+    path.write_text(definition_source(), encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("definitions", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["definitions"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """A test that looks up any host but this machine fails, even where errors are caught."""
+    look_up = socket.getaddrinfo
+
+    def guarded(host, *args, **kwargs):
+        if host not in (None, "", "localhost", "127.0.0.1", "::1", "0.0.0.0"):
+            pytest.fail(f"a test looked up {host}")
+        return look_up(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", guarded)
+    for name in "http_proxy", "https_proxy", "all_proxy":
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+def finite_difference(function, array, h=1e-5):
+    """The gradient of a scalar function(array) by central differences; the array is kept."""
+    grad = np.empty_like(array)
+    for index in np.ndindex(array.shape):
+        above, below = array.copy(), array.copy()
+        above[index] += h
+        below[index] -= h
+        grad[index] = (function(above) - function(below)) / (2 * h)
+    return grad
+
+
+def assert_gradient(analytic, numerical, bound=1e-7):
+    """Two gradients of one shape agree: ||a - n|| / (||a|| + ||n||) is at most the bound."""
+    assert np.shape(analytic) == np.shape(numerical)
+    size = np.linalg.norm(analytic) + np.linalg.norm(numerical)
+    assert size > 0, "both gradients are zero: this checks nothing"
+    assert np.linalg.norm(np.subtract(analytic, numerical)) <= bound * size
+
+
+def with_weights(layer, name, value, function):
+    """function() while the layer's attribute of that name holds the value."""
+    kept = getattr(layer, name)
+    setattr(layer, name, value)
+    try:
+        return function()
+    finally:
+        setattr(layer, name, kept)
+
+
+def assert_weight_gradient(layer, name, analytic, function, bound=1e-7):
+    """The analytic gradient of function() for the layer's attribute of that name is right."""
+    numerical = finite_difference(
+        lambda value: with_weights(layer, name, value, function), getattr(layer, name)
+    )
+    assert_gradient(analytic, numerical, bound)
