@@ -27,7 +27,8 @@ class Runner(NotebookClient):
     def title(self, index):
         above = "\n".join(c.source for c in self.nb.cells[:index] if c.cell_type == "markdown")
         headings = [line.lstrip("# ") for line in above.splitlines() if line.startswith("#")]
-        return f"[{index + 1:>3}/{len(self.nb.cells)}] {headings[-1] if headings else ''}"[:60].ljust(60)
+        place = f"[{index + 1:>3}/{len(self.nb.cells)}]"
+        return f"{place} {headings[-1] if headings else ''}"[:60].ljust(60)
 
     def start(self, cell, cell_index):
         self.began = time.perf_counter()

@@ -1,0 +1,202 @@
+"""Time the notebook's code against PyTorch and scikit-learn, in turns, and print one table.
+
+python benchmarks/run.py [--rounds ROUNDS]
+"""
+
+import argparse
+import gc
+import importlib
+import operator
+import os
+import sys
+import tempfile
+import time
+import timeit
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import nbformat
+import numpy as np
+import sklearn
+import torch
+from sklearn.neural_network import MLPClassifier
+from threadpoolctl import threadpool_info, threadpool_limits
+from torch import nn
+
+ROOT = Path(__file__).resolve().parent.parent
+THREADS, CLASSES = 2, 10
+BATCH, RATE, LAM = 100, 0.1, 1e-5
+
+
+def load_notebook():
+    """The notebook's cells tagged `definitions`, as a module."""
+    os.environ["MPLBACKEND"] = "Agg"
+    cells = nbformat.read(ROOT / "DLCV_Assignment1.ipynb", as_version=4).cells
+    source = "\n\n".join(c.source for c in cells if "definitions" in c.metadata.get("tags", []))
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "definitions.py").write_text(source, encoding="utf-8")
+        sys.path.insert(0, folder)
+        return importlib.import_module("definitions")
+
+
+def our_epoch(nb, model, data):
+    """An epoch of the notebook's trainer, at a constant learning rate like the opponents'."""
+    settings = {"epochs": 1, "batch_size": BATCH, "learning_rate": RATE, "lam": LAM}
+    settings |= {"rng": np.random.default_rng(0), "schedule": lambda done: 1.0}
+
+    def epoch():
+        history = nb.train(model, data, **settings)
+        return history["train_loss"][0], history["train_accuracy"][0]
+
+    return epoch
+
+
+def torch_twin(model):
+    """The same model in PyTorch, with the same weights."""
+    twin = nn.Sequential()
+    for ours in getattr(model, "layers", [model]):
+        shape, bias = getattr(ours, "W", np.empty(0)).shape, hasattr(ours, "b")
+        twin.append(nn.Linear(*shape, bias=bias) if len(shape) == 2 else nn.ReLU())
+        for name, theirs in twin[-1].named_parameters():
+            theirs.data.copy_(torch.from_numpy(ours.W.T if name == "weight" else ours.b))
+    return twin if len(twin) > 1 else twin[0]
+
+
+def torch_epoch(model, data, gather=operator.getitem):
+    """The same loop in PyTorch: shuffle, gather, step, log the loss and hits of each batch."""
+    x, y = map(torch.from_numpy, data)
+    model, cross_entropy = torch_twin(model), nn.CrossEntropyLoss()
+    sgd = torch.optim.SGD(model.parameters(), lr=RATE, weight_decay=2 * LAM)
+
+    def epoch():
+        loss_sum = correct = 0
+        for picked in torch.randperm(len(y)).split(BATCH):
+            x_b, y_b = gather(x, picked), gather(y, picked)
+            scores = model(x_b)
+            loss = cross_entropy(scores, y_b)
+            sgd.zero_grad()
+            loss.backward()
+            sgd.step()
+            loss_sum += loss.item() * len(y_b)
+            correct += (scores.argmax(1) == y_b).sum().item()
+        return loss_sum / len(y), correct / len(y)
+
+    return epoch
+
+
+def sklearn_epoch(model, data):
+    """One pass of scikit-learn's network; no hidden layer makes it a softmax classifier."""
+    hidden = [layer.W.shape[1] for layer in getattr(model, "layers", [])[:-1:2]]
+    net = MLPClassifier(hidden, solver="sgd", batch_size=BATCH, learning_rate_init=RATE,
+                        momentum=0, alpha=2 * LAM * BATCH, max_iter=1, random_state=0)  # fmt: skip
+    return lambda: (net.partial_fit(*data, classes=range(CLASSES)).loss_,)
+
+
+def matrix_products(model, data):
+    """Only the five products of each step of the MLP, on consecutive batches."""
+    x, W1, W2 = data[0], model.layers[0].W.copy(), model.layers[2].W.copy()
+    grad = np.random.default_rng(0).standard_normal((BATCH, CLASSES), np.float32)
+
+    def epoch():
+        for start in range(0, len(x), BATCH):
+            x_b = x[start : start + BATCH]
+            hidden = x_b @ W1
+            _ = hidden @ W2, hidden.T @ grad, x_b.T @ (grad @ W2.T)
+        return ()
+
+    return epoch
+
+
+def training_rows(nb):
+    """An epoch on MNIST's first 42,000 images, against each opponent from fresh weights."""
+    (images, labels), _ = nb.load_dataset(ROOT / "data" / "mnist", CLASSES)
+    data = nb.to_pixels(images[:42_000]), labels[:42_000]
+    softmax = partial(nb.Single_layer_classifier, data[0].shape[1], CLASSES)
+    mlp = partial(nb.MLP, data[0].shape[1], 256, CLASSES)
+    select_epoch = partial(torch_epoch, gather=lambda tensor, i: tensor.index_select(0, i))
+    for what, make_model, opponent, make_theirs, bound in (
+        ("softmax epoch", softmax, "PyTorch", torch_epoch, 0.5),
+        ("softmax epoch", softmax, "PyTorch, index_select", select_epoch, None),
+        ("softmax epoch", softmax, "scikit-learn", sklearn_epoch, None),
+        ("MLP epoch", mlp, "PyTorch", torch_epoch, 0.85),
+        ("MLP epoch", mlp, "PyTorch, index_select", select_epoch, None),
+        ("MLP epoch", mlp, "scikit-learn", sklearn_epoch, None),
+        ("MLP epoch", mlp, "its matrix products", matrix_products, 2),
+    ):
+        model = make_model(rng=np.random.default_rng(0))
+        yield what, opponent, our_epoch(nb, model, data), make_theirs(model, data), bound, 0.1
+
+
+def convolution_rows(name, layer_class, forward_bound, both_bound):
+    """A convolution of 100 images with 20 filters, without and with its three gradients."""
+    rng = np.random.default_rng(0)
+    layer, x = layer_class(3, 20, 5, rng=rng), rng.random((100, 3, 32, 32), np.float32)
+    grad = rng.standard_normal((100, 20, 28, 28), np.float32)
+    inputs = [torch.tensor(a, requires_grad=True) for a in (x, layer.W, layer.b)]
+    torch_grad, conv2d = torch.from_numpy(grad), nn.functional.conv2d
+
+    def our_both():
+        out, grad_W = layer.forward(x), layer.backward(grad)
+        return out, layer.grad_input, grad_W, layer.grad_b
+
+    def torch_both():
+        out = conv2d(*inputs)
+        return out.detach(), *torch.autograd.grad(out, inputs, torch_grad)
+
+    forward = lambda: (layer.forward(x),), torch.no_grad()(lambda: (conv2d(*inputs),))
+    yield f"{name}: forward", "PyTorch", *forward, forward_bound, 1e-5
+    yield f"{name}: forward + backward", "PyTorch", our_both, torch_both, both_bound, 1e-5
+
+
+def agree(ours, theirs, tolerance):
+    """Whether both sides computed the same, in the norm, as far as both say what they did."""
+    pairs = [map(np.asarray, pair) for pair in zip(ours, theirs, strict=False)]
+    return all(np.linalg.norm(a - b) <= tolerance * np.linalg.norm(b) for a, b in pairs)
+
+
+def seconds(timer, calls):
+    """The time of a call, garbage collected before, the other side's spinning threads asleep."""
+    gc.collect()
+    time.sleep(0.05)
+    return timer.timeit(calls) / calls
+
+
+def table_line(rounds, what, opponent, ours, theirs, bound, tolerance):
+    """Warm up and compare what both return; then ours and theirs in turns, at least 0.2 s each."""
+    same = agree(ours(), theirs(), tolerance)
+    timers = timeit.Timer(ours), timeit.Timer(theirs)  # by perf_counter, without gc
+    sides = [(timer, timer.autorange()[0]) for timer in timers]
+    times = [[seconds(*side) for side in sides] for _ in range(rounds)]
+    our_time, their_time = (f"{1e3 * median(t):.1f} ms" for t in zip(*times, strict=True))
+    ratio = median(our / their for our, their in times)
+    met = "" if bound is None else "yes" if ratio <= bound else "**MISSED**"
+    met = met if same else "**RESULTS DIFFER**"
+    return what, our_time, opponent, their_time, f"{ratio:.2f}", str(bound or ""), met
+
+
+def main(rounds):
+    nb = load_notebook()
+    torch.set_num_threads(THREADS)
+    torch.manual_seed(0)
+    threadpool_limits(THREADS)
+    blas = {f"{p['internal_api']} {p.get('architecture', '')}"
+            for p in threadpool_info() if p["user_api"] == "blas"}  # fmt: skip
+    print(f"numpy {np.__version__} ({', '.join(sorted(blas))}), torch {torch.__version__} "
+          f"({torch.backends.cpu.get_cpu_capability()}), scikit-learn {sklearn.__version__}, "
+          f"{THREADS} threads on {os.cpu_count()} cores\n")  # fmt: skip
+    rows = [*training_rows(nb), *convolution_rows("convolution", nb.Convolution_Layer, 12, None)]
+    if hasattr(nb, "Fast_Convolution_Layer"):
+        rows += convolution_rows("fast convolution", nb.Fast_Convolution_Layer, 5, 5)
+    else:
+        print("the notebook has no Fast_Convolution_Layer: its rows are skipped", file=sys.stderr)
+    print("| what | ours | opponent | opponent's time | ours / opponent | bound | met |")
+    print("| :-- | --: | :-- | --: | --: | --: | :-- |")
+    for row in rows:
+        print("|", " | ".join(table_line(rounds, *row)), "|", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=9, help="turns of each row (default: 9)")
+    main(parser.parse_args().rounds)
