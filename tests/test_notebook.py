@@ -22,14 +22,20 @@ def outputs(notebook, kind=None):
 
 def figures(notebook):
     """The results of the notebook's summary table: {name: value}."""
-    found = [o.metadata["results"] for o in outputs(notebook, "display_data") if "results" in o.metadata]
+    found = [
+        o.metadata["results"] for o in outputs(notebook, "display_data") if "results" in o.metadata
+    ]
     assert len(found) == 1
     return found[0]
 
 
 def summary_rows(text):
     """Rows of the Markdown table whose header has 'figure' and 'value', as tuples of texts."""
-    rows = [[c.strip() for c in line.strip("| ").split("|")] for line in text.splitlines() if "|" in line]
+    rows = [
+        [c.strip() for c in line.strip("| ").split("|")]
+        for line in text.splitlines()
+        if "|" in line
+    ]
     start = next(i for i, row in enumerate(rows) if row[-2:] == ["figure", "value"])
     table = []
     for row in rows[start + 2 :]:
@@ -66,10 +72,16 @@ def test_saved_format(saved):
 
 def test_outputs_show_no_paths_addresses_or_warnings(saved):
     texts = [o.get("text", "") for o in outputs(saved)]
-    texts += [v for o in outputs(saved) for k, v in o.get("data", {}).items() if k.startswith("text/")]
-    bad = re.compile(r"(/home/|/root/|/tmp/|/work/|\\Users\\|/Users/|object at 0x|<matplotlib|Warning|\r)")
+    texts += [
+        v for o in outputs(saved) for k, v in o.get("data", {}).items() if k.startswith("text/")
+    ]
+    bad = re.compile(
+        r"(/home/|/root/|/tmp/|/work/|\\Users\\|/Users/|object at 0x|<matplotlib|Warning|\r)"
+    )
     assert not [text for text in texts if bad.search(text)]
-    assert not [o for o in outputs(saved) if "application/vnd.jupyter.widget-view+json" in o.get("data", {})]
+    assert not [
+        o for o in outputs(saved) if "application/vnd.jupyter.widget-view+json" in o.get("data", {})
+    ]
 
 
 def test_every_figure_has_alternative_text(saved):
@@ -87,12 +99,16 @@ def test_contents_link_to_headings(saved):
 
 
 def test_no_placeholder_is_left(saved):
-    assert not [c.id for c in saved.cells if re.search(r"WRITE CODE|TODO|FIXME|Placeholder", c.source)]
+    assert not [
+        c.id for c in saved.cells if re.search(r"WRITE CODE|TODO|FIXME|Placeholder", c.source)
+    ]
 
 
 def test_readme_quotes_the_notebook(saved):
     readme = summary_rows((ROOT / "README.md").read_text(encoding="utf-8"))
-    tables = [o.data["text/markdown"] for o in outputs(saved, "display_data") if "results" in o.metadata]
+    tables = [
+        o.data["text/markdown"] for o in outputs(saved, "display_data") if "results" in o.metadata
+    ]
     assert readme == summary_rows(tables[0])
 
 
@@ -152,7 +168,9 @@ def test_whole_notebook_reproduces_the_saved_figures(saved, tmp_path):
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-5000:]
     again, before = figures(nbformat.read(root / NOTEBOOK.name, as_version=4)), figures(saved)
     accuracies = [name for name in before if name.endswith("accuracy")]
-    assert {n: again[n] for n in accuracies} == pytest.approx({n: before[n] for n in accuracies}, abs=0.003)
+    assert {n: again[n] for n in accuracies} == pytest.approx(
+        {n: before[n] for n in accuracies}, abs=0.003
+    )
     assert again["filter_relative_error"] <= 1e-8
     if again["cifar_images"] == before["cifar_images"]:
         for name in "sgd_filter_relative_error", "hessian_condition_number":
