@@ -36,7 +36,7 @@ def summary_rows(text):
         for line in text.splitlines()
         if "|" in line
     ]
-    start = next(i for i, row in enumerate(rows) if row[-2:] == ["figure", "value"])
+    start = next(i for i, row in enumerate(rows) if row == ["figure", "question", "value"])
     table = []
     for row in rows[start + 2 :]:
         if len(row) != len(rows[start]):
