@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,9 @@ def nb(tmp_path_factory):
     spec = importlib.util.spec_from_file_location("definitions", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules["definitions"] = module
-    spec.loader.exec_module(module)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what the libraries say of one another
+        spec.loader.exec_module(module)
     return module
 
 

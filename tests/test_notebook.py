@@ -1,5 +1,6 @@
 """The notebook as saved, the README beside it, and a run of the whole."""
 
+import gzip
 import os
 import re
 import shutil
@@ -7,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import idx2numpy
 import nbformat
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -151,22 +154,29 @@ def test_failing_cell_stops_the_run_and_keeps_the_file(tmp_path, how):
     assert path.read_bytes() == before
 
 
+def run_notebook(root, cwd, **environment):
+    """Run the notebook of a copy of the repository, in place; returns it with its outputs."""
+    run = subprocess.run(
+        [sys.executable, root / "tools" / "run_notebook.py"],
+        cwd=cwd,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-5000:]
+    return nbformat.read(root / NOTEBOOK.name, as_version=4)
+
+
+OFFLINE = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTPS_PROXY")}
+
+
 @pytest.mark.slow
 def test_whole_notebook_reproduces_the_saved_figures(saved, tmp_path):
     """Runs everything in a copy, without a network, from another working directory."""
     root = tmp_path / "a folder with spaces"
     root.mkdir()
     copy_of_repository(root)
-    offline = {k: "http://127.0.0.1:9" for k in ("http_proxy", "https_proxy", "HTTPS_PROXY")}
-    run = subprocess.run(
-        [sys.executable, root / "tools" / "run_notebook.py"],
-        cwd=tmp_path,
-        env=os.environ | offline,
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-5000:]
-    again, before = figures(nbformat.read(root / NOTEBOOK.name, as_version=4)), figures(saved)
+    again, before = figures(run_notebook(root, tmp_path, **OFFLINE)), figures(saved)
     accuracies = [name for name in before if name.endswith("accuracy")]
     assert {n: again[n] for n in accuracies} == pytest.approx(
         {n: before[n] for n in accuracies}, abs=0.003
@@ -175,3 +185,34 @@ def test_whole_notebook_reproduces_the_saved_figures(saved, tmp_path):
     if again["cifar_images"] == before["cifar_images"]:
         for name in "sgd_filter_relative_error", "hessian_condition_number":
             assert again[name] == pytest.approx(before[name], rel=1e-3)
+
+
+def write_other_data(folder, names, seed=0):
+    """A data set in MNIST's four files: as many kinds of noisy stripes as names, 10x8 pixels."""
+    rng = np.random.default_rng(seed)
+    row, column = np.indices((10, 8))
+    kinds = np.stack([(row * (k + 1) + column * k) % 5 < 2 for k in range(len(names))])
+    folder.mkdir()
+    for part, count in ("train", 1000), ("t10k", 300):
+        labels = rng.integers(0, len(kinds), count).astype(np.uint8)
+        images = 120 * kinds[labels] + rng.integers(0, 136, (count, 10, 8))
+        for array, name in (images.astype(np.uint8), "images-idx3"), (labels, "labels-idx1"):
+            with gzip.open(folder / f"{part}-{name}-ubyte.gz", "wb") as file:
+                idx2numpy.convert_to_file(file, array)
+
+
+@pytest.mark.slow
+def test_every_cell_runs_on_other_data(tmp_path):
+    """Other images, sizes and counts in MNIST's format: only the list of class names changes."""
+    copy_of_repository(tmp_path)
+    shutil.rmtree(tmp_path / "data" / "mnist")
+    names = ["level", "steep", "steeper", "almost upright"]
+    write_other_data(tmp_path / "data" / "mnist", names)
+    path = tmp_path / NOTEBOOK.name
+    notebook = nbformat.read(path, as_version=4)
+    (cell,) = (c for c in notebook.cells if c.source.startswith("CLASS_NAMES = "))
+    cell.source = re.sub(r"^CLASS_NAMES = .*", f"CLASS_NAMES = {names}", cell.source)
+    nbformat.write(notebook, path)
+    result = figures(run_notebook(tmp_path, tmp_path, **OFFLINE))
+    for name in "softmax_test_accuracy", "mlp_test_accuracy", "distorted_test_accuracy":
+        assert result[name] > 0.9

@@ -218,9 +218,22 @@ def test_training_learns_separable_data(nb, make_model):
 
 def test_history_has_one_entry_an_epoch(nb, make_model):
     history = fit(nb, make_model(), valid_set=toy(1), epochs=4)
-    names = {"train_loss", "train_accuracy", "valid_loss", "valid_accuracy"}
+    names = {"train_loss", "train_accuracy", "valid_epoch", "valid_loss", "valid_accuracy"}
     assert set(history) == names and all(len(history[name]) == 4 for name in names)
+    assert history["valid_epoch"] == [1, 2, 3, 4]
     assert all(0 <= value <= 1 for name in names if "acc" in name for value in history[name])
+
+
+@pytest.mark.parametrize(
+    ("epochs", "every", "at"), [(10, 4, [2, 6, 10]), (8, 4, [4, 8]), (3, 5, [3]), (2, 1, [1, 2])]
+)
+def test_validation_every_few_epochs_ends_with_the_last(nb, make_model, epochs, every, at):
+    always = fit(nb, make_model(), valid_set=toy(1), epochs=epochs)
+    history = fit(nb, make_model(), valid_set=toy(1), epochs=epochs, valid_every=every)
+    assert history["valid_epoch"] == at
+    for name in "valid_loss", "valid_accuracy":
+        assert history[name] == [always[name][epoch - 1] for epoch in at]
+    assert history["train_loss"] == always["train_loss"]
 
 
 def test_training_without_validation(nb, make_model):
@@ -376,3 +389,51 @@ def test_softmax_step_is_exactly_the_formula(nb, rng):
 def test_count_correct(nb):
     scores = np.array([[3, 1, 2], [0, 0, 5], [9, 8, 7], [1, 2, 1]])
     assert nb.count_correct(np.array([0, 2, 1, 1]), scores) == 3
+
+
+# --- Tuning, and figures for data other than ten digits --------------------------------------
+
+
+@pytest.fixture
+def other_data(nb, monkeypatch):
+    """Three classes with long names, images of 2x3, in place of the notebook's data."""
+    names = ["T-shirt", "ankle boot", "a very long name"]
+    data = {"CLASS_NAMES": names, "IMAGE_SHAPE": (2, 3), "train_set": toy(0), "valid_set": toy(1)}
+    for name, value in data.items():
+        monkeypatch.setattr(nb, name, value, raising=False)
+
+
+def test_diverging_pairs_of_a_grid_are_nan_and_not_chosen(nb, other_data, make_model, capsys):
+    def fit_pair(lam, rate):
+        settings = {"epochs": 20, "batch_size": 30, "learning_rate": rate, "lam": lam}
+        return nb.fit_scores(lambda rng: make_model(), schedule=lambda done: 1.0, **settings)
+
+    lams, rates = (0.0, 0.1), (0.2, 1e30)
+    grid = nb.grid_search(fit_pair, lams, rates, label=None)
+    assert grid.shape == (2, 2, 2)  # training and validation, lams, rates
+    assert (grid[:, :, 0] > 0.9).all() and np.isnan(grid[:, 1, 1]).all()
+    nb.plot_grid(grid, lams, rates, "lam", "rate", "toy", span=2)
+    assert nb.best_of_grid(grid, lams, rates, "lam", "rate")[1] == 0.2
+
+
+def test_best_of_grid_breaks_ties_by_order(nb):
+    grid = np.array([[[0.5, 0.9], [0.9, 0.1]]] * 2)
+    assert nb.best_of_grid(grid, (3, 4), (1, 2), "row", "column") == (3, 2)
+
+
+def test_plots_for_other_classes_and_shapes(nb, other_data, make_model):
+    model = make_model()
+    accuracy = nb.plot_classes(model, toy(1), "toy")
+    x, y = toy(1)
+    right = model.forward(x).argmax(axis=1) == y
+    assert accuracy == pytest.approx([right[y == k].mean() for k in range(3)])
+    nb.show_mistakes(model, (x, y), "toy")
+    nb.show_templates(np.eye(6, 3), nb.CLASS_NAMES, "toy")
+
+
+def test_no_mistakes_to_show(nb, other_data, make_model):
+    model = make_model()
+    fit(nb, model, epochs=30)
+    x, y = toy(0)
+    assert nb.evaluate(model, (x, y))[1] == 1
+    nb.show_mistakes(model, (x, y), "toy")

@@ -1,7 +1,4 @@
-"""Run the notebook top to bottom with live progress, and save its outputs in place.
-
-python tools/run_notebook.py [NOTEBOOK]
-"""
+"""Run a notebook with live progress and save its outputs: run_notebook.py [NOTEBOOK]"""
 
 import os
 import sys
@@ -12,7 +9,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOK = Path(__file__).resolve().parent.parent / "DLCV_Assignment1.ipynb"
 
 
 class Runner(NotebookClient):
@@ -24,34 +21,26 @@ class Runner(NotebookClient):
             print(text, end="", flush=True)
         return super().process_message(msg, cell, cell_index)
 
-    def title(self, index):
-        above = "\n".join(c.source for c in self.nb.cells[:index] if c.cell_type == "markdown")
-        headings = [line.lstrip("# ") for line in above.splitlines() if line.startswith("#")]
-        place = f"[{index + 1:>3}/{len(self.nb.cells)}]"
-        return f"{place} {headings[-1] if headings else ''}"[:60].ljust(60)
-
     def start(self, cell, cell_index):
         self.began = time.perf_counter()
+        above = [c.source for c in self.nb.cells[:cell_index] if c.cell_type == "markdown"]
+        headings = [line for line in "\n".join(above).splitlines() if line.startswith("#")]
+        title = f"[{cell_index + 1:>3}/{len(self.nb.cells)}] {(headings or ['#'])[-1].lstrip('# ')}"
+        self.title = title[:60].ljust(60)
         if cell.cell_type == "code":
-            print(self.title(cell_index), end="", flush=True)
+            print(self.title, end="", flush=True)
 
     def done(self, cell, cell_index, execute_reply):
-        print(f"\r{self.title(cell_index)} {time.perf_counter() - self.began:6.1f} s", flush=True)
+        print(f"\r{self.title} {time.perf_counter() - self.began:6.1f} s", flush=True)
 
 
 def main(path):
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
     notebook = nbformat.read(path, as_version=4)
-    runner = Runner(
-        notebook,
-        kernel_name="python3",
-        timeout=None,
-        resources={"metadata": {"path": str(path.parent)}},
-        extra_arguments=["--log-level=ERROR"],
-        record_timing=False,
-        coalesce_streams=True,
-        store_widget_state=False,
-    )
+    runner = Runner(notebook, kernel_name="python3", timeout=None, record_timing=False)
+    runner.resources = {"metadata": {"path": str(path.parent)}}
+    runner.extra_arguments = ["--log-level=ERROR"]
+    runner.coalesce_streams, runner.store_widget_state = True, False
     runner.on_cell_start, runner.on_cell_executed = runner.start, runner.done
     try:
         runner.execute()
@@ -67,4 +56,4 @@ def main(path):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "DLCV_Assignment1.ipynb").resolve())
+    main(Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else NOTEBOOK)
