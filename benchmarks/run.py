@@ -5,18 +5,15 @@ python benchmarks/run.py [--rounds ROUNDS]
 
 import argparse
 import gc
-import importlib
 import operator
 import os
 import sys
-import tempfile
 import time
 import timeit
 from functools import partial
 from pathlib import Path
 from statistics import median
 
-import nbformat
 import numpy as np
 import sklearn
 import torch
@@ -24,20 +21,11 @@ from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_info, threadpool_limits
 from torch import nn
 
-ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
+from load_definitions import ROOT, load_definitions
+
 THREADS, CLASSES = 2, 10
 BATCH, RATE, LAM = 100, 0.1, 1e-5
-
-
-def load_notebook():
-    """The notebook's cells tagged `definitions`, as a module."""
-    os.environ["MPLBACKEND"] = "Agg"
-    cells = nbformat.read(ROOT / "DLCV_Assignment1.ipynb", as_version=4).cells
-    source = "\n\n".join(c.source for c in cells if "definitions" in c.metadata.get("tags", []))
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "definitions.py").write_text(source, encoding="utf-8")
-        sys.path.insert(0, folder)
-        return importlib.import_module("definitions")
 
 
 def our_epoch(nb, model, data):
@@ -47,7 +35,7 @@ def our_epoch(nb, model, data):
 
     def epoch():
         history = nb.train(model, data, **settings)
-        return history["train_loss"][0], history["train_accuracy"][0]
+        return history["train"][0][1:]
 
     return epoch
 
@@ -109,9 +97,9 @@ def matrix_products(model, data):
 
 
 def training_rows(nb):
-    """An epoch on MNIST's first 42,000 images, against each opponent from fresh weights."""
-    (images, labels), _ = nb.load_dataset(ROOT / "data" / "mnist", CLASSES)
-    data = nb.to_pixels(images[:42_000]), labels[:42_000]
+    """An epoch on MNIST's 42,000 training images, against each opponent from fresh weights."""
+    names = [str(digit) for digit in range(CLASSES)]
+    data = nb.load_data(ROOT / "data" / "mnist", names, np.random.default_rng(0)).train
     softmax = partial(nb.Single_layer_classifier, data[0].shape[1], CLASSES)
     mlp = partial(nb.MLP, data[0].shape[1], 256, CLASSES)
     select_epoch = partial(torch_epoch, gather=lambda tensor, i: tensor.index_select(0, i))
@@ -149,6 +137,26 @@ def convolution_rows(name, layer_class, forward_bound, both_bound):
     yield f"{name}: forward + backward", "PyTorch", our_both, torch_both, both_bound, 1e-5
 
 
+def python_convolution(x, W):
+    """The convolution of one image (C, H, W) with filters (O, C, kh, kw) in plain Python loops."""
+    x, W = x.tolist(), W.tolist()
+    channels, kh, kw = len(x), len(W[0][0]), len(W[0][0][0])
+    taps = [(c, u, v) for c in range(channels) for u in range(kh) for v in range(kw)]
+    rows, columns = range(len(x[0]) - kh + 1), range(len(x[0][0]) - kw + 1)
+    return [
+        [[sum(w[c][u][v] * x[c][i + u][j + v] for c, u, v in taps) for j in columns] for i in rows]
+        for w in W
+    ]
+
+
+def python_row(nb):
+    """One image through the loop over locations, against loops in plain Python."""
+    layer = nb.Convolution_Layer(3, 20, 5, bias=False, rng=np.random.default_rng(0))
+    x = np.random.default_rng(0).random((1, 3, 32, 32), np.float32)
+    ours, theirs = lambda: (layer.forward(x)[0],), lambda: (python_convolution(x[0], layer.W),)
+    yield "convolution: forward, one image", "plain Python", ours, theirs, None, 1e-5
+
+
 def agree(ours, theirs, tolerance):
     """Whether both sides computed the same, in the norm, as far as both say what they did."""
     pairs = [map(np.asarray, pair) for pair in zip(ours, theirs, strict=False)]
@@ -176,7 +184,7 @@ def table_line(rounds, what, opponent, ours, theirs, bound, tolerance):
 
 
 def main(rounds):
-    nb = load_notebook()
+    nb = load_definitions()
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)
     threadpool_limits(THREADS)
@@ -185,7 +193,8 @@ def main(rounds):
     print(f"numpy {np.__version__} ({', '.join(sorted(blas))}), torch {torch.__version__} "
           f"({torch.backends.cpu.get_cpu_capability()}), scikit-learn {sklearn.__version__}, "
           f"{THREADS} threads on {os.cpu_count()} cores\n")  # fmt: skip
-    rows = [*training_rows(nb), *convolution_rows("convolution", nb.Convolution_Layer, 12, None)]
+    rows = [*training_rows(nb), *python_row(nb)]
+    rows += convolution_rows("convolution", nb.Convolution_Layer, 12, None)
     if hasattr(nb, "Fast_Convolution_Layer"):
         rows += convolution_rows("fast convolution", nb.Fast_Convolution_Layer, 5, 5)
     else:

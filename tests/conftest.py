@@ -1,41 +1,22 @@
 """What the tests share: the notebook's definitions as a module, and independent references."""
 
-import importlib.util
-import json
 import os
 import socket
+import subprocess
 import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-os.environ["MPLBACKEND"] = "Agg"  # before anything imports matplotlib
-
-ROOT = Path(__file__).resolve().parent.parent
-NOTEBOOK = ROOT / "DLCV_Assignment1.ipynb"
-
-
-def definition_source():
-    """The source of the notebook's cells tagged `definitions`, in order."""
-    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
-    tagged = [c for c in cells if "definitions" in c["metadata"].get("tags", [])]
-    return "\n\n".join("".join(cell["source"]) for cell in tagged) + "\n"
+from load_definitions import ROOT, load_definitions  # in tools/, which pyproject.toml names
 
 
 @pytest.fixture(scope="session")
-def nb(tmp_path_factory):
+def nb():
     """The notebook's definitions, without its training cells: `pytest --cov=definitions` works."""
-    path = tmp_path_factory.mktemp("notebook") / "definitions.py"
-    path.write_text(definition_source(), encoding="utf-8")
-    spec = importlib.util.spec_from_file_location("definitions", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["definitions"] = module
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the libraries say of one another
-        spec.loader.exec_module(module)
-    return module
+        return load_definitions()
 
 
 @pytest.fixture
@@ -94,3 +75,16 @@ def assert_weight_gradient(layer, name, analytic, function, bound=1e-7):
         lambda value: with_weights(layer, name, value, function), getattr(layer, name)
     )
     assert_gradient(analytic, numerical, bound)
+
+
+def run_tool(*arguments, cwd=None, root=ROOT, **environment):
+    """What tools/run_notebook.py does from a terminal that shows UTF-8 unless told otherwise."""
+    command = [sys.executable, root / "tools" / "run_notebook.py", *arguments]
+    environment = {"PYTHONIOENCODING": "utf-8"} | environment
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env=os.environ | environment,
+        capture_output=True,
+        encoding=environment["PYTHONIOENCODING"],
+    )

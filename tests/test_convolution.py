@@ -211,22 +211,38 @@ def test_weights_of_another_shape(nb, shape):
 
 
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
-@pytest.mark.parametrize("new_bias", [np.zeros(2), np.zeros((3, 1)), 0.0])
+@pytest.mark.parametrize("new_bias", [np.zeros(2), np.zeros((3, 1)), np.zeros((1, 3)), np.zeros(0)])
 def test_bias_of_another_shape(nb, bias, new_bias):
     layer = nb.Convolution_Layer(2, 3, 3, bias)
+    kept = layer.b
+    with pytest.raises(ValueError) as caught:
+        layer.set_weights(np.zeros_like(layer.W), new_bias)
+    assert str(new_bias.shape) in str(caught.value)
+    assert layer.b is kept
+
+
+def test_bias_that_is_one_number(nb):
+    with pytest.raises(ValueError, match="shape"):
+        nb.Convolution_Layer(2, 3, 3).set_weights(np.zeros((3, 2, 3, 3)), 0.0)
+
+
+def test_wrong_bias_leaves_the_weights_alone(nb):
+    layer = nb.Convolution_Layer(2, 3, 3)
     kept = layer.W.copy()
-    with pytest.raises(ValueError, match="bias"):
-        layer.set_weights(np.zeros_like(kept), new_bias)
+    with pytest.raises(ValueError, match="shape"):
+        layer.set_weights(np.zeros_like(kept), np.zeros(2))
     np.testing.assert_array_equal(layer.W, kept)
 
 
 def test_bias_for_a_layer_without_one(nb):
     layer = nb.Convolution_Layer(2, 3, 3, bias=False)
-    with pytest.raises(ValueError, match="bias"):
+    with pytest.raises(ValueError, match="shape"):
         layer.set_weights(layer.W, np.zeros(3))
 
 
 # --- What is impossible ----------------------------------------------------------------------
+
+SMALL = r"\(1, 2, 6, 6\).*kernel"
 
 
 @pytest.mark.parametrize(
@@ -236,7 +252,7 @@ def test_bias_for_a_layer_without_one(nb):
         ({"kernel_size": -3}, r"kernel.*-3"),
         ({"kernel_size": (3, 0)}, r"kernel.*3, 0"),
         ({"kernel_size": 2.5}, r"kernel.*2\.5"),
-        ({"kernel_size": (3, 3, 3)}, r"kernel.*3, 3, 3"),
+        ({"kernel_size": (3, 3, 3)}, r"shape"),
         ({"kernel_size": np.nan}, r"nan|NaN"),
         ({"stride": 0}, r"stride.*0"),
         ({"stride": -1}, r"stride.*-1"),
@@ -248,10 +264,10 @@ def test_bias_for_a_layer_without_one(nb):
         ({"dilation": 0}, r"dilation.*0"),
         ({"dilation": (0, 1)}, r"dilation.*0, 1"),
         ({"dilation": 1.5}, r"dilation.*1\.5"),
-        ({"kernel_size": 7}, r"7.*6"),
-        ({"kernel_size": 7, "padding": (1, 0)}, r"7.*8, 6"),
-        ({"kernel_size": 9, "padding": 1}, r"9.*8"),
-        ({"kernel_size": 3, "dilation": 3}, r"7.*6"),
+        ({"kernel_size": 7}, SMALL),
+        ({"kernel_size": 7, "padding": (1, 0)}, SMALL),
+        ({"kernel_size": 9, "padding": 1}, SMALL),
+        ({"kernel_size": 3, "dilation": 3}, SMALL),
     ],
 )
 def test_impossible_settings(nb, settings, says):
@@ -275,6 +291,202 @@ def test_gradient_of_another_shape(nb, shape):
     assert str(shape) in str(caught.value) and "(1, 3, 4, 4)" in str(caught.value)
 
 
-def test_backward_before_forward_says_so(nb):
-    with pytest.raises(RuntimeError, match="forward"):
-        nb.Convolution_Layer(2, 3, 3).backward(np.zeros((1, 3, 4, 4)))
+@pytest.mark.parametrize("shape", [(6, 6), (2, 2), (3, 2, 6)])
+def test_input_with_too_few_axes(nb, shape):
+    with pytest.raises(ValueError):
+        nb.Convolution_Layer(2, 3, 3).forward(np.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("value", "pair"),
+    [(3, (3, 3)), ((2, 5), (2, 5)), ([4, 1], (4, 1)), (np.int64(2), (2, 2)), (2.0, (2, 2))],
+)
+def test_as_pair(nb, value, pair):
+    found = nb.as_pair(value, "stride")
+    assert found == pair and all(type(v) is int for v in found)
+
+
+def test_as_pair_names_what_is_wrong(nb):
+    assert nb.as_pair((0, 1), "padding", 0) == (0, 1)
+    with pytest.raises(ValueError, match=r"stride is \(0, 1\).*from 1 up"):
+        nb.as_pair((0, 1), "stride")
+    with pytest.raises(ValueError, match=r"padding is -1.*from 0 up"):
+        nb.as_pair(-1, "padding", 0)
+
+
+def test_check_shape(nb):
+    nb.check_shape(np.zeros((2, 3)), [2, 3], "thing")
+    nb.check_shape(1.0, (), "number")
+    with pytest.raises(ValueError, match=r"thing of shape \(2, 3\) given, \(3, 2\) needed"):
+        nb.check_shape(np.zeros((2, 3)), (3, 2), "thing")
+
+
+# --- Both classes ----------------------------------------------------------------------------
+
+BOTH = pytest.mark.parametrize("name", ["Convolution_Layer", "Fast_Convolution_Layer"])
+
+
+@BOTH
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+def test_empty_batch_gives_empty_outputs(nb, name, bias):
+    layer = getattr(nb, name)(2, 3, 3, bias, padding=1)
+    out = layer.forward(np.zeros((0, 2, 6, 5)))
+    assert out.shape == (0, 3, 6, 5) and out.dtype == np.float32
+
+
+@BOTH
+def test_empty_batch_gives_zero_gradients(nb, name):
+    layer = getattr(nb, name)(2, 3, 3, padding=1)
+    layer.forward(np.zeros((0, 2, 6, 5)))
+    grad_W = layer.backward(np.zeros((0, 3, 6, 5)))
+    assert grad_W.shape == (3, 2, 3, 3) and not grad_W.any()
+    assert layer.grad_input.shape == (0, 2, 6, 5) and not layer.grad_b.any()
+
+
+@BOTH
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("given", [np.float32, np.float64])
+def test_gradients_are_of_the_layers_dtype_whatever_the_gradient(nb, rng, name, dtype, given):
+    layer = getattr(nb, name)(2, 3, 3, padding=1, rng=rng, dtype=dtype)
+    out = layer.forward(rng.random((2, 2, 6, 5)).astype(given))
+    grad = rng.standard_normal(out.shape).astype(given)
+    grad_W = layer.backward(grad)
+    arrays = out, grad_W, layer.grad_b, layer.grad_input
+    assert {array.dtype for array in arrays} == {np.dtype(dtype)}
+    assert layer.grad_W is grad_W
+
+
+@BOTH
+@pytest.mark.parametrize("settings", [{}, {"stride": 2, "padding": 1}, {"dilation": 2}])
+def test_correlation_and_its_gradients_alone(nb, rng, name, settings):
+    """correlate: no bias; correlate_backward: by W, and by the padded images if wanted."""
+    layer = getattr(nb, name)(2, 3, 3, rng=rng, dtype=np.float64, **settings)
+    layer.set_weights(layer.W, np.ones(3))
+    x = rng.standard_normal((2, 2, 7, 8))
+    out = layer.forward(x)
+    alone = layer.correlate()
+    np.testing.assert_allclose(alone, out - 1, atol=1e-12)
+    grad = rng.standard_normal(out.shape)
+    grad_W, grad_padded = layer.correlate_backward(grad, True)
+    only_W, nothing = layer.correlate_backward(grad, False)
+    assert nothing is None and grad_padded.shape == layer.padded.shape
+    np.testing.assert_array_equal(grad_W, only_W)
+    np.testing.assert_allclose(np.sum(grad_W * layer.W), np.sum(grad * alone))  # it is linear
+    np.testing.assert_allclose(np.sum(grad_padded * layer.padded), np.sum(grad * alone))
+
+
+@BOTH
+def test_input_in_any_memory_layout(nb, rng, name):
+    layer = getattr(nb, name)(2, 3, (3, 2), stride=(1, 2), padding=1, rng=rng, dtype=np.float64)
+    x = rng.standard_normal((4, 7, 6, 2)).transpose(0, 3, 1, 2)[::2, :, ::-1]
+    out = layer.forward(x)
+    np.testing.assert_array_equal(out, layer.forward(np.ascontiguousarray(x)))
+    grad = np.asfortranarray(rng.standard_normal(out.shape))
+    grad_W, grad_input = layer.backward(grad), layer.grad_input
+    np.testing.assert_allclose(grad_W, layer.backward(np.ascontiguousarray(grad)), atol=1e-13)
+    np.testing.assert_allclose(grad_input, layer.grad_input, atol=1e-13)
+
+
+@BOTH
+def test_padding_is_zeros(nb, name):
+    layer = getattr(nb, name)(1, 1, 3, bias=False, padding=1)
+    layer.set_weights(np.ones((1, 1, 3, 3)))
+    out = layer.forward(np.ones((1, 1, 3, 3)))
+    np.testing.assert_array_equal(out[0, 0], [[4, 6, 4], [6, 9, 6], [4, 6, 4]])
+
+
+@BOTH
+def test_he_initialisation(nb, rng, name):
+    layer = getattr(nb, name)(8, 60, (3, 7), rng=rng)
+    assert layer.W.std() == pytest.approx(np.sqrt(2 / (8 * 3 * 7)), rel=0.03)
+    assert not layer.b.any() and layer.b.shape == (60,)
+
+
+@BOTH
+def test_not_the_same_filters_without_a_generator(nb, name):
+    assert not np.array_equal(getattr(nb, name)(1, 1, 3).W, getattr(nb, name)(1, 1, 3).W)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"stride": (2, 3)}, {"dilation": (2, 1), "padding": (0, 2)}]
+)
+def test_windows_are_what_each_output_reads(nb, settings):
+    layer = nb.Convolution_Layer(1, 1, (2, 3), dtype=np.float64, **settings)
+    layer.forward(np.zeros((1, 1, 8, 9)))
+    numbered = np.arange(layer.padded.size).reshape(layer.padded.shape)
+    seen = list(layer.windows())
+    assert [(i, j) for i, j, _ in seen] == list(np.ndindex(layer.out_size))
+    (sh, sw), (dh, dw) = layer.stride, layer.dilation
+    for i, j, window in seen:
+        rows, columns = i * sh + dh * np.arange(2), j * sw + dw * np.arange(3)
+        np.testing.assert_array_equal(numbered[window][0, 0], numbered[0, 0][np.ix_(rows, columns)])
+
+
+# --- The fast layer is the naive one ----------------------------------------------------------
+
+
+def random_geometry(seed):
+    """Settings of a layer, and the images' shape: whatever fits."""
+    rng = np.random.default_rng(seed)
+    kernel, stride, dilation = (tuple(map(int, rng.integers(1, 4, 2))) for _ in range(3))
+    padding = tuple(map(int, rng.integers(0, 3, 2)))
+    spans = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
+    extra = rng.integers(0, 8, 2)
+    size = (max(1, s + e - 2 * p) for s, e, p in zip(spans, extra, padding, strict=True))
+    channels, filters, count = map(int, rng.integers(1, 5, 3))
+    settings = {"stride": stride, "padding": padding, "dilation": dilation, "bias": seed % 3 > 0}
+    return (channels, filters, kernel), settings, (count, channels, *map(int, size))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("seed", range(60))
+def test_fast_equals_naive(nb, seed, dtype):
+    rng, (sizes, settings, shape) = np.random.default_rng(seed), random_geometry(seed)
+    naive = nb.Convolution_Layer(*sizes, dtype=dtype, rng=rng, **settings)
+    fast = nb.Fast_Convolution_Layer(*sizes, dtype=dtype, **settings)
+    if settings["bias"]:
+        naive.set_weights(naive.W, rng.standard_normal(sizes[1]))
+    fast.set_weights(naive.W, naive.b)
+    x = rng.standard_normal(shape)
+    out = naive.forward(x)
+    grad = rng.standard_normal(out.shape)
+    kept = x.copy(), grad.copy()
+    pairs = [(out, fast.forward(x))]
+    pairs += [(naive.backward(grad), fast.backward(grad)), (naive.grad_W, fast.grad_W)]
+    pairs += [(naive.grad_input, fast.grad_input)]
+    if settings["bias"]:
+        pairs.append((naive.grad_b, fast.grad_b))
+    else:
+        assert naive.grad_b is None is fast.grad_b
+    for true, found in pairs:
+        assert found.shape == true.shape and found.dtype == true.dtype == dtype
+        bound = (1e-5 if dtype == np.float32 else 1e-13) * max(np.abs(true).max(), 1)
+        np.testing.assert_allclose(found, true, rtol=0, atol=bound)
+    reference = Reference(x, sizes[2], *(settings[k] for k in ("stride", "padding", "dilation")))
+    bound = 1e-4 if dtype == np.float32 else 1e-11
+    np.testing.assert_allclose(out, reference.forward(naive.W, naive.b), rtol=0, atol=bound)
+    assert fast.grad_input.shape == shape
+    fast.backward(grad, need_input_grad=False)
+    assert fast.grad_input is None
+    for array, copy in zip((x, grad), kept, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
+def test_fast_layer_keeps_nothing_between_calls(nb, rng):
+    layer = nb.Fast_Convolution_Layer(2, 3, 3, rng=rng, dtype=np.float64)
+    x, other = rng.standard_normal((2, 2, 6, 5)), rng.standard_normal((4, 2, 9, 9))
+    runs = []
+    for _ in range(2):
+        out = layer.forward(x)
+        runs.append([out, layer.backward(np.ones_like(out)), layer.grad_input])
+        layer.backward(np.ones_like(layer.forward(other)))
+    for a, b in zip(*runs, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_fast_layer_is_a_convolution_layer(nb):
+    assert issubclass(nb.Fast_Convolution_Layer, nb.Convolution_Layer)
+    with pytest.raises(ValueError, match="kernel"):
+        nb.Fast_Convolution_Layer(2, 3, 5).forward(np.zeros((1, 2, 4, 9)))
+    with pytest.raises(ValueError, match="stride"):
+        nb.Fast_Convolution_Layer(2, 3, 5, stride=0)

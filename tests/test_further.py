@@ -1,18 +1,29 @@
-"""Gaussian blur, distorted digits, the fast convolution, and the tests for comparing models."""
+"""Gaussian blur, distorted digits, and the test for comparing models."""
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
 
-@pytest.mark.parametrize(("size", "sigma"), [(3, 0.5), (5, 1.0), (9, 2.0)])
-def test_blur_is_scipys_in_the_interior(nb, rng, size, sigma):
-    images = rng.random((2, 3, 20, 23))
-    ours, radius = nb.blur(images, size, sigma), size // 2
-    theirs = ndimage.gaussian_filter(images, (0, 0, sigma, sigma), radius=(0, 0, radius, radius))
-    inside = np.s_[..., radius:-radius, radius:-radius]
+@pytest.mark.parametrize(("size", "sigma"), [(1, 1.0), (3, 0.5), (5, 1.0), (7, 1.5), (9, 2.0)])
+def test_blur_is_scipys_up_to_the_edges(nb, rng, size, sigma):
+    images, radius = rng.random((2, 3, 20, 23)), size // 2
+    ours, sigmas = nb.blur(images, size, sigma), (0, 0, sigma, sigma)
+    theirs = ndimage.gaussian_filter(images, sigmas, radius=(0, 0, radius, radius), mode="nearest")
     assert ours.shape == images.shape
-    assert np.abs(ours - theirs)[inside].max() <= 1e-10
+    assert np.abs(ours - theirs).max() <= 1e-12
+
+
+@pytest.mark.parametrize(("size", "sigma"), [(3, 0.4), (5, 1.2), (7, 1.5), (4, 1.0)])
+def test_gaussian_filters_are_the_bell(nb, size, sigma):
+    weights = nb.gaussian_filters(size, sigma)
+    place = np.arange(size) - (size - 1) / 2
+    bell = np.exp(-(place[:, None] ** 2 + place**2) / (2 * sigma**2))
+    for o in range(3):
+        for c in range(3):
+            expected = bell / bell.sum() if o == c else 0 * bell
+            np.testing.assert_allclose(weights[o, c], expected, atol=1e-15)
+    assert weights.sum() == pytest.approx(3, rel=1e-14)
 
 
 def test_gaussian_filters_are_normalised_and_centred(nb):
@@ -40,12 +51,160 @@ def test_warp_is_scipys_bilinear_interpolation(nb, rng, shape, reach):
     assert nb.warp(images, field) == pytest.approx(np.reshape(expected, (3, -1)), abs=1e-5)
 
 
-def test_elastic_fields_have_unit_size_and_are_smooth(nb, rng):
-    basis = nb.elastic_basis((28, 28), 6.0)
-    fields = rng.standard_normal((4000, len(basis))) @ basis
-    assert fields.std(axis=0) == pytest.approx(1, abs=0.06)
-    steps = np.diff(fields.reshape(-1, 28, 28), axis=2)
-    assert steps.std() < 0.25
+@pytest.mark.parametrize("shape", [(6, 7), (28, 28)])
+def test_no_displacement_is_the_identity(nb, rng, shape):
+    images = rng.random((3, *shape), dtype=np.float32)
+    same = nb.warp(images, np.zeros((2, 3, shape[0] * shape[1]), np.float32))
+    assert same.dtype == np.float32 and same.shape == (3, shape[0] * shape[1])
+    np.testing.assert_array_equal(same.reshape(images.shape), images)
+
+
+@pytest.mark.parametrize(("down", "right"), [(1, 0), (0, 1), (-2, 0), (0, -3), (2, -1), (9, 9)])
+def test_whole_displacements_shift(nb, rng, down, right):
+    """The pixel at (i, j) is read from (i + down, j + right); outside, the image is 0."""
+    images = rng.random((2, 6, 8), dtype=np.float32)
+    field = np.empty((2, 2, 48), np.float32)
+    field[0], field[1] = down, right
+    expected = np.zeros_like(images)
+    for i, j in np.ndindex(6, 8):
+        if 0 <= i + down < 6 and 0 <= j + right < 8:
+            expected[:, i, j] = images[:, i + down, j + right]
+    np.testing.assert_array_equal(nb.warp(images, field).reshape(images.shape), expected)
+
+
+def test_every_image_has_its_own_displacement(nb, rng):
+    images = np.repeat(rng.random((1, 6, 8), dtype=np.float32), 3, axis=0)
+    field = np.zeros((2, 3, 48), np.float32)
+    field[0, 1], field[1, 2] = 1, 1
+    kept = images.copy(), field.copy()
+    still, up, left = nb.warp(images, field).reshape(images.shape)
+    np.testing.assert_array_equal(still, images[0])
+    np.testing.assert_array_equal(up[:-1], images[0, 1:])
+    np.testing.assert_array_equal(left[:, :-1], images[0, :, 1:])
+    for array, copy in zip((images, field), kept, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
+@pytest.mark.parametrize("down", [0.25, -0.5])
+def test_half_way_is_the_mean(nb, rng, down):
+    images = rng.random((1, 7, 5), dtype=np.float32)
+    field = np.zeros((2, 1, 35), np.float32)
+    field[0] = down
+    neighbour = images[0, 2:] if down > 0 else images[0, :-2]
+    expected = (1 - abs(down)) * images[0, 1:-1] + abs(down) * neighbour
+    np.testing.assert_allclose(nb.warp(images, field).reshape(7, 5)[1:-1], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("shape", "sigma"), [((28, 28), 6.0), ((20, 33), 4.0), ((9, 5), 6.0)])
+def test_elastic_fields_have_unit_size(nb, rng, shape, sigma):
+    """The variance of each pixel is the sum of squares over the basis: 1, also at the edges."""
+    basis = nb.displacement_basis(shape, sigma)
+    elastic = basis[:-3].astype(float)
+    assert basis.dtype == np.float32 and basis.shape[1] == shape[0] * shape[1]
+    np.testing.assert_allclose(np.sum(elastic**2, axis=0), 1, atol=1e-5)
+    fields = rng.standard_normal((3000, len(elastic))) @ elastic
+    assert fields.std(axis=0) == pytest.approx(1, abs=0.08)
+
+
+@pytest.mark.parametrize("sigma", [3.0, 6.0])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_elastic_fields_are_smooth_over_sigma(nb, sigma, axis):
+    """Noise spread by a Gaussian of sd sigma has a correlation of exp(-distance^2 / 4 sigma^2)."""
+    shape = (31, 41)
+    elastic = nb.displacement_basis(shape, sigma)[:-3].astype(float).reshape(-1, *shape)
+    here = elastic[:, 15, 20]
+    along = elastic[:, :, 20] if axis == 0 else elastic[:, 15]
+    distance = np.arange(shape[axis]) - (15, 20)[axis]
+    expected = np.exp(-(distance**2) / (4 * sigma**2))
+    np.testing.assert_allclose(here @ along, expected, atol=0.04)
+
+
+def test_sigma_is_six_pixels_unless_given(nb):
+    default, six = nb.displacement_basis((28, 28)), nb.displacement_basis((28, 28), 6.0)
+    np.testing.assert_array_equal(default, six)
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (5, 9), (6, 3)])
+def test_affine_fields_are_row_column_and_constant(nb, shape):
+    row, column, one = nb.displacement_basis(shape)[-3:].reshape(3, *shape)
+    rows, columns = np.indices(shape)
+    np.testing.assert_allclose(row, rows - (shape[0] - 1) / 2)
+    np.testing.assert_allclose(column, columns - (shape[1] - 1) / 2)
+    np.testing.assert_array_equal(one, 1)
+    assert abs(row.mean()) < 1e-6 and abs(column.mean()) < 1e-6  # the centre stays
+
+
+@pytest.fixture
+def fields(nb, monkeypatch):
+    """Coefficients (basis, axes and images) of the displacements of distorted_minibatch."""
+    shape, displacements = (28, 24), []
+    warp = nb.warp
+
+    def recorded(images, displacement):
+        displacements.append(np.array(displacement))
+        return warp(images, displacement)
+
+    monkeypatch.setattr(nb, "warp", recorded)
+    x = np.ones((900, 28 * 24), np.float32)
+    for _ in nb.distorted_minibatch(x, np.arange(900), 300, np.random.default_rng(0), shape):
+        pass
+    assert [d.shape for d in displacements] == [(2, 300, 28 * 24)] * 3
+    basis = nb.displacement_basis(shape).astype(float)
+    displacement = np.concatenate(displacements, axis=1).astype(float)
+    return np.linalg.lstsq(basis.T, displacement.reshape(1800, -1).T, rcond=None)[0]
+
+
+def test_sizes_of_the_distortions(nb, fields):
+    elastic, affine = fields[:-3], fields[-3:]
+    assert nb.ELASTIC == 1.2 and nb.AFFINE == (0.15, 0.15, 1.0)
+    assert elastic.std() == pytest.approx(1.2, rel=0.02) and abs(elastic.mean()) < 0.03
+    for values, largest in zip(affine, nb.AFFINE, strict=True):
+        assert np.abs(values).max() == pytest.approx(largest, rel=0.02)
+        assert np.abs(values).max() <= largest * 1.001
+        assert values.std() == pytest.approx(largest / np.sqrt(3), rel=0.06)  # uniform
+        assert abs(values.mean()) < 0.06 * largest
+
+
+def test_distortions_of_the_axes_and_the_images_are_independent(fields):
+    down, right = fields.reshape(len(fields), 2, 900).swapaxes(0, 1)
+    assert np.abs([np.corrcoef(a, b)[0, 1] for a, b in zip(down, right, strict=True)]).max() < 0.2
+    rows = np.concatenate([down, right]).T
+    assert len(np.unique(rows.round(4), axis=0)) == 900
+
+
+def test_distorted_images_differ_from_the_originals_and_each_time(nb, rng):
+    x = np.repeat(rng.random((1, 20 * 20), dtype=np.float32), 8, axis=0)
+    batches = list(nb.distorted_minibatch(x, np.arange(8), 4, rng, shape=(20, 20)))
+    seen = np.concatenate([batch for batch, _ in batches] + [x[:1]])
+    for i in range(9):
+        for j in range(i):
+            assert np.abs(seen[i] - seen[j]).mean() > 0.02
+
+
+def test_distorted_images_are_still_alike(nb, rng):
+    """A large blob stays where it is, up to the distortion's few pixels."""
+    picture = np.zeros((28, 28), np.float32)
+    picture[9:19, 9:19] = 1
+    x = np.repeat(picture.reshape(1, -1), 200, axis=0)
+    ((batch, _),) = nb.distorted_minibatch(x, np.arange(200), 200, rng, shape=(28, 28))
+    weights = batch.reshape(200, 28, 28)
+    centre = np.einsum("nij,kij->nk", weights, np.indices((28, 28))) / batch.sum(axis=1)[:, None]
+    assert np.abs(centre.mean(axis=0) - 13.5).max() < 0.4
+    assert np.all(np.abs(centre - 13.5) < 6)
+    assert centre.std(axis=0).min() > 0.1 and centre.std(axis=0).max() < 2
+    assert batch.min() >= 0 and batch.max() <= 1
+
+
+def test_the_same_generator_distorts_alike(nb, rng):
+    x, y = rng.random((12, 30), dtype=np.float32), np.arange(12)
+    runs = (
+        list(nb.distorted_minibatch(x, y, 5, np.random.default_rng(seed), (5, 6)))
+        for seed in (1, 1, 2)
+    )
+    first, again, other = ([batch for batch, _ in run] for run in runs)
+    for a, b in zip(first, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(first[0], other[0])
 
 
 def test_distorted_minibatches_cover_every_sample_once(nb, rng):
@@ -63,32 +222,6 @@ def test_labels_follow_their_distorted_images(nb, rng):
     ((batch, order),) = nb.distorted_minibatch(x, np.arange(10), 10, rng, shape=(9, 9))
     centre = batch.reshape(-1, 9, 9)[:, 4, 4]
     assert centre == pytest.approx(x[order, 0], abs=1e-6)
-
-
-@pytest.mark.parametrize("kernel_size", [1, 2, (3, 5)])
-@pytest.mark.parametrize("stride", [1, 3, (2, 1)])
-@pytest.mark.parametrize("padding", [0, (0, 2)])
-@pytest.mark.parametrize("dilation", [1, 3])
-def test_fast_convolution_equals_the_naive_one(nb, rng, kernel_size, stride, padding, dilation):
-    layers = [
-        cls(2, 3, kernel_size, True, stride, padding, dilation, dtype=np.float64)
-        for cls in (nb.Convolution_Layer, nb.Fast_Convolution_Layer)
-    ]
-    layers[1].set_weights(layers[0].W, layers[0].b)
-    x = rng.standard_normal((3, 2, 14, 15))
-    naive, fast = (layer.forward(x) for layer in layers)
-    assert fast == pytest.approx(naive, abs=1e-12)
-    grad = rng.standard_normal(naive.shape)
-    by_W = [layer.backward(grad) for layer in layers]
-    assert by_W[1] == pytest.approx(by_W[0], abs=1e-11)
-    assert layers[1].grad_input == pytest.approx(layers[0].grad_input, abs=1e-11)
-    assert layers[1].grad_b == pytest.approx(layers[0].grad_b, abs=1e-11)
-
-
-def test_pure_python_loops_are_the_convolution(nb, rng):
-    x, layer = rng.random((2, 6, 7)), nb.Convolution_Layer(2, 3, (2, 3), dtype=np.float64)
-    loops = np.reshape(nb.python_correlate(x, layer.W), (3, 5, 5))
-    assert loops == pytest.approx(layer.forward(x[None])[0])
 
 
 def test_mcnemar_counts_and_exact_p(nb):

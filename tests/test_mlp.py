@@ -1,5 +1,6 @@
 """Question 3: Linear, ReLU, and the MLP built from them."""
 
+import itertools
 import math
 
 import numpy as np
@@ -54,17 +55,42 @@ def test_input_gradient_can_be_left_out(nb, rng):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("shape", [(4, 6), (4, 4), (5,), (4, 5, 1)])
-def test_wrong_width_says_both(nb, shape):
-    with pytest.raises(ValueError, match=r"5") as caught:
+@pytest.mark.parametrize("shape", [(4, 6), (4, 4), (4, 5, 1)])
+def test_wrong_width_is_an_error(nb, shape):
+    with pytest.raises(ValueError, match="5"):
         nb.Linear(5, 3).forward(np.zeros(shape))
-    assert str(shape) in str(caught.value)
 
 
-@pytest.mark.parametrize("make", [lambda nb: nb.Linear(5, 3), lambda nb: nb.ReLU()])
-def test_backward_before_forward_says_so(nb, make):
-    with pytest.raises(RuntimeError, match="forward"):
-        make(nb).backward(np.zeros((4, 3)))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_empty_batch_gives_empty_outputs(nb, dtype):
+    linear, relu = nb.Linear(5, 3, dtype=dtype), nb.ReLU()
+    out = relu.forward(linear.forward(np.zeros((0, 5), dtype)))
+    assert out.shape == (0, 3) and out.dtype == dtype
+    assert linear.backward(relu.backward(np.zeros((0, 3), dtype))).shape == (0, 5)
+    assert linear.grad_W.shape == (5, 3) and not linear.grad_W.any() and not linear.grad_b.any()
+    assert nb.MLP(5, 4, 3, dtype=dtype).forward(np.zeros((0, 5), dtype)).shape == (0, 3)
+
+
+def test_loss_of_an_empty_batch_is_an_error(nb):
+    for function in nb.loss_function, nb.loss_backward:
+        with pytest.raises(ValueError, match=r"\(0, 3\)"):
+            function(np.zeros(0, int), nb.MLP(5, 4, 3).forward(np.zeros((0, 5))))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_layers_keep_their_dtype(nb, rng, dtype):
+    linear, relu = nb.Linear(5, 3, rng, dtype), nb.ReLU()
+    out = relu.forward(linear.forward(rng.random((4, 5)).astype(dtype)))
+    grad_x = linear.backward(relu.backward(out))
+    arrays = linear.W, linear.b, out, grad_x, linear.grad_W, linear.grad_b
+    assert {array.dtype for array in arrays} == {np.dtype(dtype)}
+
+
+@pytest.mark.parametrize("make", [lambda nb: nb.Linear(5, 3), lambda nb: nb.MLP(5, 4, 3)])
+def test_without_a_generator_every_layer_starts_anew(nb, make):
+    first, second = make(nb), make(nb)
+    x = np.ones((1, 5), np.float32)
+    assert not np.array_equal(first.forward(x), second.forward(x))
 
 
 @pytest.mark.parametrize(("fan_in", "fan_out"), [(784, 256), (50, 400), (400, 50)])
@@ -128,3 +154,97 @@ def test_mlp_starts_with_two_different_layers_from_one_seed(nb):
     first, again = (nb.MLP(4, 4, 4, np.random.default_rng(3)) for _ in range(2))
     np.testing.assert_array_equal(first.layers[0].W, again.layers[0].W)
     assert not np.array_equal(first.layers[0].W, first.layers[2].W)
+
+
+# --- Any layers in a row ---------------------------------------------------------------------
+
+
+class Recorder:
+    """A layer without weights that adds 1, and writes down what backward is given."""
+
+    def __init__(self):
+        self.calls = []
+
+    def forward(self, x):
+        return x + 1
+
+    def backward(self, grad, need_input_grad=True):
+        self.calls.append((grad, need_input_grad))
+        return 2 * grad
+
+
+def test_only_the_first_layer_is_spared_its_input_gradient(nb):
+    layers = [Recorder() for _ in range(3)]
+    network = nb.Network(layers)
+    assert network.forward(10) == 13
+    network.backward(1.0)
+    assert [layer.calls for layer in layers] == [[(4.0, False)], [(2.0, True)], [(1.0, True)]]
+    network.backward(1.0, lam=0.5)  # nothing to regularise
+    assert network.weighted == [] == network.parameters()
+
+
+def test_a_network_of_any_depth(nb, rng):
+    """Gradients of four layers of weights, and the order of weighted and parameters()."""
+    sizes = [4, 6, 5, 6, 3]
+    linear = [nb.Linear(a, b, rng, np.float64) for a, b in itertools.pairwise(sizes)]
+    network = nb.Network([linear[0], nb.ReLU(), linear[1], linear[2], nb.ReLU(), linear[3]])
+    x, y = rng.standard_normal((5, 4)), rng.integers(0, 3, 5)
+    for layer in linear:
+        layer.b[...] = rng.standard_normal(layer.b.shape)
+
+    def objective():
+        penalty = sum(np.sum(layer.W**2) for layer in linear)
+        return nb.loss_function(y, network.forward(x)) + 0.2 * penalty
+
+    network.backward(nb.loss_backward(y, network.forward(x)), 0.2)
+    assert all(a is b for a, b in zip(network.weighted, linear, strict=True))
+    pairs = iter(network.parameters())
+    for layer in linear:
+        for name in "W", "b":
+            value, grad = next(pairs)
+            assert value is getattr(layer, name) and grad is getattr(layer, f"grad_{name}")
+            assert_weight_gradient(layer, name, grad, objective)
+    assert next(pairs, None) is None
+
+
+def test_mlp_is_linear_relu_linear(nb, mlp):
+    assert isinstance(mlp, nb.Network)
+    assert [type(layer) for layer in mlp.layers] == [nb.Linear, nb.ReLU, nb.Linear]
+    assert [layer.W.shape for layer in mlp.weighted] == [(5, 6), (6, 3)]
+    assert {layer.W.dtype for layer in nb.MLP(5, 6, 3).weighted} == {np.dtype(np.float32)}
+
+
+def test_mlp_is_he_initialised(nb, rng):
+    first, second = nb.MLP(300, 500, 100, rng).weighted
+    assert first.W.std() == pytest.approx(math.sqrt(2 / 300), rel=0.02)
+    assert second.W.std() == pytest.approx(math.sqrt(2 / 500), rel=0.02)
+
+
+# --- The notebook's own check ----------------------------------------------------------------
+
+
+def test_check_layer_prints_an_error_for_each_array(nb, rng, capsys):
+    def arrays():
+        return [line.split(" relative")[0].strip() for line in capsys.readouterr().out.splitlines()]
+
+    nb.check_layer(nb.Linear(5, 4, rng, np.float64), rng.standard_normal((6, 5)), rng)
+    assert arrays() == ["Linear by input", "Linear by W", "Linear by b"]
+    nb.check_layer(nb.ReLU(), rng.standard_normal((6, 5)), rng)
+    assert arrays() == ["ReLU by input"]
+    conv = nb.Convolution_Layer(2, 3, 3, rng=rng, dtype=np.float64)
+    nb.check_layer(conv, rng.standard_normal((2, 2, 5, 5)), rng)
+    assert arrays() == [f"Convolution_Layer by {name}" for name in ("input", "W", "b")]
+
+
+@pytest.mark.parametrize("wrong", ["input", "W", "b"])
+@pytest.mark.filterwarnings("ignore")
+def test_check_layer_finds_a_wrong_gradient(nb, rng, wrong):
+    class Broken(nb.Linear):
+        def backward(self, grad, need_input_grad=True):
+            grad_x = super().backward(grad)
+            self.grad_W = self.grad_W * (1.001 if wrong == "W" else 1)
+            self.grad_b = self.grad_b * (1.001 if wrong == "b" else 1)
+            return grad_x * (1.001 if wrong == "input" else 1)
+
+    with pytest.raises(AssertionError, match=f"Broken by {wrong}"):
+        nb.check_layer(Broken(5, 4, rng, np.float64), rng.standard_normal((6, 5)), rng)
