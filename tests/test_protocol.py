@@ -182,7 +182,7 @@ def test_fit_and_test(nb, plots, data, fits):
     assert call["settings"] == settings and call["make"] is make
     np.testing.assert_array_equal(tested, np.arange(9) < 6)
     assert list(report.items()) == [
-        ("validation, 2 seeds", plots.mean_sd([0.8, 0.9])),
+        ("validation", plots.mean_sd([0.8, 0.9])),
         ("test, from 12 images", plots.percent(*nb.wilson(np.arange(9) < 6))),
         ("test, from all 15", plots.percent(*nb.wilson(np.arange(9) < 8))),
         ("only the refit correct : only the first", "2 : 0, p = 0.500"),
