@@ -148,6 +148,7 @@ def test_build_holds_clean_outputs_and_a_page(ran):
     assert noise.text == "backend module://matplotlib_inline.backend_inline, Ω, data 42\n"
     assert source_of(executed, "answers") == TABLE
     page = after["build/made up.html"].decode()
+    assert page.index("@media print { pre { white-space: pre-wrap") < page.index("</head>")
     assert page.count('href="#1.1-Test"') == 2  # in the answers and in the summary
     assert PIXEL in page and "Ω" in page
 

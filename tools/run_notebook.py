@@ -19,6 +19,7 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
 from PIL import Image
 
+WRAP = "<style>@media print { pre { white-space: pre-wrap !important } }</style>"  # paper is narrow
 NOTEBOOK = Path(__file__).resolve().parent.parent / "DLCV_Assignment1.ipynb"
 
 
@@ -117,6 +118,7 @@ def main(path, save):
             cell.source = table.data["text/markdown"]
     done = (nbformat.writes(notebook) + "\n").encode()
     page, _ = HTMLExporter().from_notebook_node(notebook, {"metadata": {"name": path.stem}})
+    page = page.replace("</head>", WRAP + "</head>", 1)
     write({folder / "build" / path.name: done, folder / f"build/{path.stem}.html": page.encode()})
     if save:
         files, readme = {path: done}, folder / "README.md"
