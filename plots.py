@@ -2,6 +2,7 @@
 
 import math
 import sys
+import textwrap
 
 import numpy as np
 from IPython.display import Markdown, display
@@ -14,7 +15,8 @@ from tqdm import tqdm
 BLUE, ORANGE, GREEN, PINK, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
 NAMES = {"lam": "λ", "learning_rate": "learning rate", "batch_size": "batch size"}
 plt.rcParams |= {
-    "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, PINK, SKY, "black"]),
+    "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, PINK, SKY, "black"])
+    + plt.cycler(linestyle=["-", "--", "-.", ":", "-", "--"]),
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": 10,
@@ -56,7 +58,7 @@ def best_and_worst(accuracies, names):
     """The best and the worst class, from their (value, low, high)."""
     values = [value for value, _, _ in accuracies]
     places = ("best", np.argmax(values)), ("worst", np.argmin(values))
-    return "; ".join(f"{which} {names[k]}, {percent(*accuracies[k])}" for which, k in places)
+    return ", ".join(f"{which} {names[k]}: {percent(values[k])}" for which, k in places)
 
 
 def table(header, rows, metadata=None):
@@ -179,10 +181,10 @@ def heat_maps(accuracies, grid, title):
     """Validation accuracy of each pair, the best framed, and training minus validation."""
     trained, valid = 100 * accuracies
     best, gap = np.unravel_index(np.nanargmax(valid), valid.shape), trained - valid
-    top, widest = np.nanmax(valid), np.nanmax(np.abs(gap))
+    highest, widest = np.nanmax(valid), np.nanmax(np.abs(gap))
     fig, axes = plt.subplots(1, 2, figsize=(8.4, 0.42 * len(valid) + 1.3))
     for ax, values, what, cmap, low, high in (
-        (axes[0], valid, "validation accuracy (%)", "viridis", top - 3, top),
+        (axes[0], valid, "validation accuracy (%)", "viridis", highest - 3, highest),
         (axes[1], gap, "training − validation (points)", "PuOr_r", -widest, widest),
     ):
         picture = ax.imshow(values, cmap=cmap, vmin=low, vmax=high, aspect="auto")
@@ -211,7 +213,7 @@ def classes(confusion, accuracies, names, title):
     axes[0].set(xlabel="accuracy (%), with 95 % interval", ylabel="class")
     axes[0].invert_yaxis()
     axes[0].legend()
-    most = 1.3 * max((confusion - np.diag(confusion.diagonal())).max(), 1)
+    most = 2.5 * max((confusion - np.diag(confusion.diagonal())).max(), 1)
     shown = ConfusionMatrixDisplay(confusion, display_labels=names)
     options = {"cmap": "Oranges", "colorbar": False, "im_kw": {"vmax": most}}
     shown.plot(ax=axes[1], text_kw={"size": 8}, **options)
@@ -222,7 +224,7 @@ def classes(confusion, accuracies, names, title):
 
 
 def learning_curves(curves, fractions, size):
-    """{name: (training, test) accuracies (2, fractions, seeds)}: test figure, and table of both."""
+    """{name: (training, test) accuracies (2, fractions, seeds)}: figure, table, last as a text."""
     x = [f * size for f in fractions]
     errors = {name: (x, 100 - 100 * tested.T) for name, (_, tested) in curves.items()}
     panels({"test error (%)": errors}, "training images", "Less training data, mean ± sd", "log")
@@ -231,23 +233,25 @@ def learning_curves(curves, fractions, size):
         for part, accuracies in zip(("training", "test"), both, strict=True):
             rows.append((f"{name}: {part}", *map(mean_sd, accuracies)))
     table(["accuracy", *(f"{f:.0%} of the data" for f in fractions)], rows)
+    return f"{rows[-1][1]} to {rows[-1][-1]}"
 
 
-# Figures of Questions 2, 4, 5, and Going further
+# Figures of Questions 2, 4 and 5, and of the last chapter
 
 PLACES = {  # of the inputs, and of the node that computes each edge
-    "x": (0, 2.4), "y": (0, 1.2), "z": (0, 0), "a": (2.4, 2.4), "h": (1.2, 1.2), "b": (2.4, 1.2),
-    "s": (1.2, 0), "d": (2.4, 0), "n": (3.6, 1.8), "u": (4.8, 0.9), "v": (6, 0.9), "f": (7.2, 0.9),
+    "x": (0, 2.4), "y": (0, 1.75), "half": (0, 0.65), "z": (0, 0), "a": (2.4, 2.4), "h": (1.2, 1.2),
+    "b": (2.4, 1.2), "s": (1.2, 0), "d": (2.4, 0), "n": (3.6, 1.8), "u": (4.8, 0.9), "v": (6, 0.9),
+    "f": (7.2, 0.9),
 }  # fmt: skip
-SIGNS = {"CosPi": "cos π·", "SinPi": "sin π·", "Half": "÷ 2", "Square": "( )²", "Tanh": "tanh",
-         "Add": "+", "Divide": "÷", "Sigmoid": "σ", "Log": "log"}  # fmt: skip
+SIGNS = {"CosPi": "cos π·", "SinPi": "sin π·", "Multiply": "×", "Tanh": "tanh", "Add": "+",
+         "Divide": "÷", "Sigmoid": "σ", "Log": "log"}  # fmt: skip
 
 
 def graph(func, title):
     """A Func, after forward and backward: on each edge the value and, below it, the gradient."""
-    fig, ax = plt.subplots(figsize=(9, 3.6))
-    signs = dict(zip("xyz", "xyz", strict=True))
-    signs |= {name: SIGNS[type(node).__name__] for name, node, _ in func.nodes}
+    fig, ax = plt.subplots(figsize=(8, 3.6))
+    inputs = {"x": "x", "y": "y", "z": "z", "half": "½"}
+    signs = inputs | {name: SIGNS[type(node).__name__] for name, node, _ in func.nodes}
     arrow = {"arrowstyle": "-|>", "color": "0.6", "shrinkA": 15, "shrinkB": 17}
     style = {"ha": "center", "va": "center", "fontsize": 9}
     edges = [(PLACES[r], PLACES[name], r) for name, _, reads in func.nodes for r in reads]
@@ -258,7 +262,7 @@ def graph(func, title):
             text, white = f"{number[name] + 0:.4g}", {"fc": "white", "ec": "none", "pad": 0.5}
             ax.text(x, y + above, text, color=colour, bbox=white, **style)
     for name, sign in signs.items():
-        colour = "#FFF3D6" if name in "xyz" else "#E3EEF7"
+        colour = "#FFF3D6" if name in inputs else "#E3EEF7"
         circle = {"boxstyle": "circle", "fc": colour, "ec": "0.5"}
         ax.text(*PLACES[name], sign, bbox=circle, **style)
     ax.set(xlim=(-0.3, 8.4), ylim=(-0.4, 2.8), title=title)
@@ -288,6 +292,34 @@ def filters(rows, alt):
     images(pictures, alt, columns=len(pictures) // len(rows), row_names=[*rows])
 
 
+def bowl(curvatures, paths):
+    """Contours of half the sum of curvature times coordinate squared; {name: path (k, 2)}."""
+    fig, axes = plt.subplots(1, len(paths), figsize=(8.5, 2.6), sharey=True)
+    a, b = np.meshgrid(np.linspace(-11, 11, 200), np.linspace(-3.2, 3.2, 200))
+    height = (curvatures[0] * a**2 + curvatures[1] * b**2) / 2
+    for ax, (name, path) in zip(axes, paths.items(), strict=True):
+        ax.contour(a, b, height, np.geomspace(1, 150, 8), colors="0.8")
+        ax.plot(*path.T, marker=".")
+        ax.set(title=name, xlabel="a", ylabel="b", xlim=(-11, 11), ylim=(-3.2, 3.2))
+    show(fig, f"Paths of gradient descent in a bowl: {', '.join(paths)}")
+
+
+def staircase(steps):
+    """{name: (accuracy, low, high)}: test errors with intervals, falling from left to right."""
+    fig, ax = plt.subplots(figsize=(8, 3.6))
+    error, high, low = 100 - 100 * np.array([*steps.values()]).T
+    x = range(len(steps))
+    ax.step(x, error, where="mid", color="0.8")
+    ax.errorbar(x, error, (error - low, high - error), fmt="o", capsize=5)
+    for k in x:
+        ax.annotate(f"{error[k]:.2f} %", (k, error[k]), (9, 5), textcoords="offset points")
+    log_axis(ax.yaxis)
+    ax.set_xticks(x, [textwrap.fill(name, 16) for name in steps])
+    title = "Test error, with 95 % intervals"
+    ax.set(ylabel="test error (%)", xlim=(-0.3, len(steps) - 0.3), title=title)
+    show(fig, f"{title}: {', '.join(steps)}")
+
+
 def methods(histories):
     """{name: (passes + 1, 2)}: distance of the outputs, and error of the filters."""
     curves = {"L2 distance of the outputs": {}, "relative error of the filters": {}}
@@ -298,10 +330,7 @@ def methods(histories):
 
 
 def methods_table(histories):
-    """Table of passes, last distance and last error; returns the last two of each as a text."""
-    ends = {name: f"{h[-1, 0]:.2g} and {h[-1, 1]:.2g}" for name, h in histories.items()}
-    rows = [
-        (name, len(histories[name]) - 1 or "", *end.split(" and ")) for name, end in ends.items()
-    ]
+    """Table of passes, last distance and last error; returns these two as texts {name: text}."""
+    rows = [(n, len(h) - 1 or "", *(f"{end:.2g}" for end in h[-1])) for n, h in histories.items()]
     table(["", "passes", "L2 distance of the outputs", "relative error of the filters"], rows)
-    return ends
+    return {name: f"distance {distance}, error {error}" for name, _, distance, error in rows}

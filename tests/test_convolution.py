@@ -1,5 +1,7 @@
 """Question 4: the convolution against its definition, for every combination of settings."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from conftest import assert_gradient, assert_weight_gradient, finite_difference
@@ -90,27 +92,46 @@ def test_every_combination(nb, rng, kernel, stride, padding, dilation, bias):
         grad = rng.standard_normal(out.shape)
         found = [layer.backward(grad), layer.grad_b, layer.grad_input]
         for ours, true in zip(found, reference.gradients(layer.W, grad), strict=True):
-            if ours is None:
-                assert not bias and ours is found[1]
-            else:
+            assert (ours is None) == (ours is found[1] and not bias)
+            if ours is not None:
                 assert ours.shape == true.shape
                 np.testing.assert_allclose(ours, true, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("dilation", [1, 2])
-@pytest.mark.parametrize("stride", [1, 3])
-def test_forward_is_scipys_correlation(nb, rng, stride, dilation):
+@pytest.mark.parametrize("dilation", [1, 2, 3])
+@pytest.mark.parametrize("padding", [0, 1, 2])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_everybodys_forward_is_scipys_correlation(nb, rng, stride, padding, dilation):
     """With zeros put between the taps, and all but every stride-th location dropped."""
-    layer = make_layer(nb, rng, kernel=3, stride=stride, dilation=dilation)
-    x = rng.standard_normal((2, 2, 12, 9))
+    settings = {"stride": stride, "padding": padding, "dilation": dilation}
+    x, W, b = (rng.standard_normal(n) for n in ((2, 2, 9, 11), (3, 2, 3, 3), 3))
     spread = np.zeros((3, 2, 2 * dilation + 1, 2 * dilation + 1))
-    spread[:, :, ::dilation, ::dilation] = layer.W
-    for image, outputs in zip(x, layer.forward(x), strict=True):
-        for kernel, bias, output in zip(spread, layer.b, outputs, strict=True):
-            planes = zip(image, kernel, strict=True)
-            full = sum(correlate2d(plane, taps, mode="valid") for plane, taps in planes)
-            expected = full[::stride, ::stride] + bias
-            np.testing.assert_allclose(output, expected, rtol=0, atol=1e-10)
+    spread[:, :, ::dilation, ::dilation] = W
+    padded, kept = np.pad(x, [(0, 0), (0, 0), (padding,) * 2, (padding,) * 2]), x.copy()
+    full = [
+        [sum(map(partial(correlate2d, mode="valid"), image, kernel)) for kernel in spread]
+        for image in padded
+    ]
+    expected = np.array(full)[:, :, ::stride, ::stride] + b[:, None, None]
+    found = [nb.convolve_by_definition(x, W, b, **settings)]
+    for kind in nb.Convolution_Layer, nb.Fast_Convolution_Layer:
+        layer = kind(2, 3, 3, dtype=np.float64, **settings)
+        layer.set_weights(W, b)
+        found.append(layer.forward(x))
+    for out in found:
+        assert out.shape == expected.shape and out.dtype == np.float64
+        np.testing.assert_allclose(out, expected, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(x, kept)
+
+
+@pytest.mark.parametrize("kernel", [1, 2, 4])
+def test_the_definition_with_other_kernels(nb, rng, kernel):
+    """Defaults: stride 1, no padding, dilation 1."""
+    x, W, b = (rng.standard_normal(n) for n in ((1, 3, 4, 6), (2, 3, kernel, kernel), 2))
+    expected = Reference(x, kernel, 1, 0, 1).forward(W, b)
+    found = nb.convolve_by_definition(x, W, b)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
 
 
 def test_gradients_by_finite_differences(nb, rng):
@@ -431,45 +452,63 @@ def random_geometry(seed):
     kernel, stride, dilation = (tuple(map(int, rng.integers(1, 4, 2))) for _ in range(3))
     padding = tuple(map(int, rng.integers(0, 3, 2)))
     spans = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
-    extra = rng.integers(0, 8, 2)
+    extra = rng.integers(0, 10, 2)
     size = (max(1, s + e - 2 * p) for s, e, p in zip(spans, extra, padding, strict=True))
-    channels, filters, count = map(int, rng.integers(1, 5, 3))
+    (channels, filters), count = map(int, rng.integers(1, 5, 2)), (0, 1, 5)[seed // 3 % 3]
     settings = {"stride": stride, "padding": padding, "dilation": dilation, "bias": seed % 3 > 0}
     return (channels, filters, kernel), settings, (count, channels, *map(int, size))
 
 
+def in_another_layout(array):
+    """The same array, with the images last in memory, and gaps between them."""
+    gaps = np.zeros((*array.shape[1:], 2 * len(array)), array.dtype)
+    spread = np.moveaxis(gaps, -1, 0)[::2]
+    spread[...] = array
+    return spread
+
+
+def everything(layer, x, grads):
+    """The outputs, and the gradients by W, b and x of each of several backward calls."""
+    found = [layer.forward(x)]
+    for grad in grads:
+        found += [layer.backward(grad), layer.grad_b, layer.grad_input]
+        without = layer.backward(grad, need_input_grad=False)
+        np.testing.assert_array_equal(without, found[-3])
+        assert layer.grad_W is without and layer.grad_input is None
+    return found
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(90))
 def test_fast_equals_naive(nb, seed, dtype):
     rng, (sizes, settings, shape) = np.random.default_rng(seed), random_geometry(seed)
     naive = nb.Convolution_Layer(*sizes, dtype=dtype, rng=rng, **settings)
     fast = nb.Fast_Convolution_Layer(*sizes, dtype=dtype, **settings)
-    if settings["bias"]:
-        naive.set_weights(naive.W, rng.standard_normal(sizes[1]))
+    naive.set_weights(naive.W, rng.standard_normal(sizes[1]) if settings["bias"] else None)
     fast.set_weights(naive.W, naive.b)
     x = rng.standard_normal(shape)
-    out = naive.forward(x)
-    grad = rng.standard_normal(out.shape)
-    kept = x.copy(), grad.copy()
-    pairs = [(out, fast.forward(x))]
-    pairs += [(naive.backward(grad), fast.backward(grad)), (naive.grad_W, fast.grad_W)]
-    pairs += [(naive.grad_input, fast.grad_input)]
-    if settings["bias"]:
-        pairs.append((naive.grad_b, fast.grad_b))
-    else:
-        assert naive.grad_b is None is fast.grad_b
-    for true, found in pairs:
-        assert found.shape == true.shape and found.dtype == true.dtype == dtype
-        bound = (1e-5 if dtype == np.float32 else 1e-13) * max(np.abs(true).max(), 1)
-        np.testing.assert_allclose(found, true, rtol=0, atol=bound)
-    reference = Reference(x, sizes[2], *(settings[k] for k in ("stride", "padding", "dilation")))
-    bound = 1e-4 if dtype == np.float32 else 1e-11
-    np.testing.assert_allclose(out, reference.forward(naive.W, naive.b), rtol=0, atol=bound)
-    assert fast.grad_input.shape == shape
-    fast.backward(grad, need_input_grad=False)
-    assert fast.grad_input is None
-    for array, copy in zip((x, grad), kept, strict=True):
+    arrays = x, *rng.standard_normal((2, *naive.forward(x).shape))
+    kept = [array.copy() for array in arrays]
+    expected = everything(naive, x, arrays[1:])
+    spread = [in_another_layout(array) for array in arrays]
+    found = everything(fast, spread[0], spread[1:])
+    for array, other, copy in zip(arrays, spread, kept, strict=True):
         np.testing.assert_array_equal(array, copy)
+        np.testing.assert_array_equal(other, copy)
+    for true, ours in zip(expected, found, strict=True):
+        assert (ours is None) == (true is None)
+        if true is None:
+            continue
+        assert ours.shape == true.shape and ours.dtype == true.dtype == dtype
+        bound = (1e-5 if dtype == np.float32 else 1e-13) * max(np.abs(true).max(initial=0), 1)
+        np.testing.assert_allclose(ours, true, rtol=0, atol=bound)
+    reference = Reference(x, sizes[2], *(settings[k] for k in ("stride", "padding", "dilation")))
+    by_definition = reference.forward(naive.W, naive.b), *reference.gradients(naive.W, arrays[1])
+    bound = 1e-4 if dtype == np.float32 else 1e-11
+    for ours, true in zip(found[:4], by_definition, strict=True):
+        if ours is not None:
+            assert ours.shape == true.shape
+            np.testing.assert_allclose(ours, true, rtol=0, atol=bound)
 
 
 def test_fast_layer_keeps_nothing_between_calls(nb, rng):

@@ -1,7 +1,10 @@
-"""Gaussian blur, distorted digits, and the test for comparing models."""
+"""Gaussian blur, distorted digits, the convolutional network, and the test for comparing models."""
+
+from functools import partial
 
 import numpy as np
 import pytest
+from conftest import assert_gradient, assert_weight_gradient, finite_difference, with_weights
 from scipy import ndimage
 
 
@@ -38,17 +41,21 @@ def test_blur_keeps_a_constant_image(nb):
     assert nb.blur(np.full((1, 3, 8, 9), 0.3), 7, 1.5) == pytest.approx(0.3)
 
 
-@pytest.mark.parametrize("shape", [(28, 28), (20, 33), (41, 17)])
-@pytest.mark.parametrize("reach", [0.0, 2.5, 60.0])
-def test_warp_is_scipys_bilinear_interpolation(nb, rng, shape, reach):
+@pytest.mark.parametrize("shape", [(14, 14), (9, 16), (17, 6)])
+@pytest.mark.parametrize("reach", [0.0, 0.8, 2.5, 60.0])
+def test_warp_is_bilinear_interpolation(nb, rng, shape, reach):
+    """By definition: a pixel's share falls linearly to 0 at a distance of 1; zeros outside."""
     images = rng.random((3, *shape), dtype=np.float32)
     field = rng.uniform(-reach, reach, (2, 3, shape[0] * shape[1])).astype(np.float32)
-    places = np.indices(shape)[:, None] + field.reshape(2, 3, *shape).astype(float)
-    expected = [
-        ndimage.map_coordinates(image.astype(float), place, order=1, mode="grid-constant")
-        for image, place in zip(images, places.swapaxes(0, 1), strict=True)
-    ]
-    assert nb.warp(images, field) == pytest.approx(np.reshape(expected, (3, -1)), abs=1e-5)
+    places = np.indices(shape).reshape(2, 1, -1) + field.astype(float)
+    rows, columns = (
+        np.maximum(1 - abs(place[..., None] - np.arange(size)), 0)
+        for place, size in zip(places, shape, strict=True)
+    )
+    expected = np.einsum("npi,nij,npj->np", rows, images, columns, optimize=True)
+    found = nb.warp(images, field)
+    assert found.dtype == np.float32 and found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(6, 7), (28, 28)])
@@ -222,6 +229,177 @@ def test_labels_follow_their_distorted_images(nb, rng):
     ((batch, order),) = nb.distorted_minibatch(x, np.arange(10), 10, rng, shape=(9, 9))
     centre = batch.reshape(-1, 9, 9)[:, 4, 4]
     assert centre == pytest.approx(x[order, 0], abs=1e-6)
+
+
+# --- The convolutional network -----------------------------------------------------------------
+
+
+def test_convolution_hands_down_the_gradient_by_its_input(nb, rng):
+    layer, fast = (
+        kind(2, 3, 3, stride=2, padding=1, rng=rng, dtype=np.float64)
+        for kind in (nb.Convolution, nb.Fast_Convolution_Layer)
+    )
+    fast.set_weights(layer.W, layer.b)
+    x = rng.standard_normal((4, 2, 7, 8))
+    grad = rng.standard_normal(layer.forward(x).shape)
+    np.testing.assert_array_equal(layer.forward(x), fast.forward(x))
+    grad_W = fast.backward(grad)
+    np.testing.assert_array_equal(layer.backward(grad), fast.grad_input)
+    assert layer.backward(grad, need_input_grad=False) is None
+    np.testing.assert_array_equal(layer.grad_W, grad_W)
+    np.testing.assert_array_equal(layer.grad_b, fast.grad_b)
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 2, 5), (1, 3, 2, 5), (0, 3, 2, 5)])
+def test_flatten(nb, rng, shape):
+    layer, x = nb.Flatten(), rng.standard_normal(shape)
+    rows = layer.forward(x)
+    assert rows.shape == (len(x), 30)
+    for row, maps in zip(rows, x, strict=True):
+        np.testing.assert_array_equal(row, maps.ravel())
+    for need_input_grad in True, False:
+        np.testing.assert_array_equal(layer.backward(rows, need_input_grad), x)
+
+
+def objective(nb, network, x, y, lam):
+    penalty = sum(np.sum(layer.W**2) for layer in network.weighted)
+    return nb.loss_and_gradient(y, network.forward(x))[0] + lam * penalty
+
+
+def with_biases(network, rng):
+    """The network with biases that are not zero."""
+    for layer in network.weighted:
+        layer.b[...] = 0.1 * rng.standard_normal(layer.b.shape)
+    return network
+
+
+@pytest.mark.parametrize("lam", [0.0, 0.3])
+def test_every_gradient_of_a_small_network(nb, rng, lam):
+    first = nb.Convolution(1, 2, 3, stride=2, padding=1, rng=rng, dtype=np.float64)
+    second = nb.Convolution(2, 3, 2, rng=rng, dtype=np.float64)
+    top = nb.MLP(12, 5, 3, rng, np.float64).layers
+    network = nb.Network([first, nb.ReLU(), second, nb.ReLU(), nb.Flatten(), *top])
+    with_biases(network, rng)
+    x, y = rng.standard_normal((4, 1, 6, 6)), rng.integers(0, 3, 4)
+    network.backward(nb.loss_and_gradient(y, network.forward(x))[1], lam)
+    for layer in network.weighted:
+        for name in "W", "b":
+            analytic = getattr(layer, f"grad_{name}")
+            assert_weight_gradient(layer, name, analytic, lambda: objective(nb, network, x, y, lam))
+
+
+@pytest.fixture
+def convnet(nb, rng):
+    """A small ConvNet in float64, for images of 13 x 16 pixels in 4 classes."""
+    return with_biases(nb.ConvNet(rng, np.float64, (13, 16), 4), rng)
+
+
+@pytest.fixture
+def digits(rng):
+    """Six images of 13 x 16 pixels, flat, and their labels."""
+    return rng.random((6, 13 * 16)), rng.integers(0, 4, 6)
+
+
+@pytest.mark.parametrize("lam", [0.0, 0.02])
+def test_gradients_of_the_convnet(nb, rng, convnet, digits, lam):
+    """Along random directions, each of an array's entries in many of them."""
+    x, y = digits
+    convnet.backward(nb.loss_and_gradient(y, convnet.forward(x))[1], lam)
+    for layer in convnet.weighted:
+        for name in "W", "b":
+            value, grad = getattr(layer, name), getattr(layer, f"grad_{name}")
+            directions = rng.standard_normal((8, *value.shape))
+
+            def along(steps, layer=layer, name=name, value=value, directions=directions):
+                moved = value + np.tensordot(steps, directions, axes=1)
+                return with_weights(layer, name, moved, lambda: objective(nb, convnet, x, y, lam))
+
+            slopes = np.tensordot(directions, grad, axes=grad.ndim)
+            assert_gradient(slopes, finite_difference(along, np.zeros(8), h=1e-7), bound=1e-6)
+
+
+def test_parameters_cover_all_four_weighted_layers(nb, convnet, digits):
+    x, y = digits
+    convnet.backward(nb.loss_and_gradient(y, convnet.forward(x))[1])
+    kinds = " ".join(type(layer).__name__ for layer in convnet.layers)
+    assert kinds == "Convolution ReLU Convolution ReLU Flatten Linear ReLU Linear"
+    expected, shapes = [], []
+    for layer in convnet.layers[::2][:2] + convnet.layers[5::2]:
+        expected += [(layer.W, layer.grad_W), (layer.b, layer.grad_b)]
+    for (value, grad), (W, own_grad) in zip(convnet.parameters(), expected, strict=True):
+        assert value is W and grad is own_grad and grad.shape == value.shape
+        shapes.append(value.shape)
+    # 13 x 16 pixels: maps of 6 x 7, then of 1 x 2
+    weights = [(16, 1, 5, 5), (48, 16, 5, 5), (48 * 1 * 2, 128), (128, 4)]
+    assert shapes[::2] == weights and shapes[1::2] == [(16,), (48,), (128,), (4,)]
+
+
+def convolved(x, layer):
+    """A convolution of stride 2 by definition, from windows of the padded images."""
+    windows = np.lib.stride_tricks.sliding_window_view(x, (5, 5), axis=(2, 3))[:, :, ::2, ::2]
+    return np.einsum("ncijuv,ocuv->noij", windows, layer.W, optimize=True) + layer.b[:, None, None]
+
+
+def test_scores_of_the_convnet(convnet, digits):
+    """Flat pixels in, scores out; the first layer has a margin of one pixel."""
+    first, second, third, fourth = convnet.weighted
+    x = np.pad(digits[0].reshape(6, 1, 13, 16), [(0, 0), (0, 0), (1, 1), (1, 1)])
+    hidden = np.maximum(convolved(np.maximum(convolved(x, first), 0), second), 0)
+    hidden = np.maximum(hidden.reshape(6, -1) @ third.W + third.b, 0)
+    expected = hidden @ fourth.W + fourth.b
+    np.testing.assert_allclose(convnet.forward(digits[0]), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("given", "shape", "classes"),
+    [({}, (28, 28), 10), ({"shape": (11, 40), "class_count": 3}, (11, 40), 3)],
+)
+def test_convnet_of_any_shape_stays_in_float32(nb, rng, given, shape, classes):
+    network = nb.ConvNet(**given)
+    for count in 0, 1, 5:
+        x = rng.random((count, shape[0] * shape[1]), dtype=np.float32)
+        scores = network.forward(x)
+        assert scores.shape == (count, classes) and scores.dtype == np.float32
+    network.backward(scores, 0.1)
+    arrays = [array for pair in network.parameters() for array in pair]
+    assert {array.dtype for array in arrays} == {np.dtype(np.float32)}
+
+
+def test_images_too_small_for_the_convnet(nb):
+    with pytest.raises(ValueError, match="smaller than the kernel"):
+        nb.ConvNet(shape=(10, 28))
+
+
+def test_convnet_starts_from_its_seed(nb):
+    first, again, other = (nb.ConvNet(np.random.default_rng(seed)).weighted for seed in (1, 1, 2))
+    for a, b, c in zip(first, again, other, strict=True):
+        np.testing.assert_array_equal(a.W, b.W)
+        assert not np.array_equal(a.W, c.W)
+        assert a.W.std() == pytest.approx(np.sqrt(2 / (a.W.size / len(a.b))), rel=0.1)
+        assert not a.b.any()
+    assert not np.array_equal(nb.ConvNet().weighted[0].W, nb.ConvNet().weighted[0].W)
+
+
+def test_one_training_step_of_the_convnet(nb, convnet, digits):
+    """Each array moves against its gradient of the penalised loss, by the learning rate."""
+    (x, y), rate, lam = digits, 0.05, 0.01
+    before = [np.array(a) for layer in convnet.weighted for a in (layer.W, layer.b)]
+    first = objective(nb, convnet, x, y, 0.0)
+    hits = np.count_nonzero(convnet.forward(x).argmax(axis=1) == y)
+    assert nb.take_step(convnet, x, y, rate, lam) == (pytest.approx(first, rel=1e-14), hits)
+    after = [a for layer in convnet.weighted for a in (layer.W, layer.b)]
+    grads = [grad for _, grad in convnet.parameters()]
+    for old, new, grad in zip(before, after, grads, strict=True):
+        assert np.abs(grad).max() > 1e-6
+        np.testing.assert_allclose(new, old - rate * grad, rtol=0, atol=1e-15)
+    assert objective(nb, convnet, x, y, 0.0) < first
+
+
+def test_convnet_learns_by_heart(nb, rng):
+    x, y = rng.random((12, 144), dtype=np.float32), np.arange(12) % 3
+    make = partial(nb.ConvNet, shape=(12, 12), class_count=3)
+    model, history = nb.fit(make, (x, y), epochs=60, batch_size=6, learning_rate=0.1)
+    assert nb.evaluate(model, (x, y))[1] == 1 > history["train"][0][2]
 
 
 def test_mcnemar_counts_and_exact_p(nb):

@@ -197,6 +197,14 @@ def given_layer(nb):
     return C0
 
 
+def test_fresh_layer(nb):
+    """Fit for C_0's outputs, and the same at each call."""
+    C, weights = nb.fresh_layer(), np.random.default_rng(0).uniform(-1, 1, (20, 3, 5, 5))
+    np.testing.assert_array_equal(C.W, weights)
+    assert C.b is None and C.W.dtype == np.float64
+    assert C.forward(np.zeros((1, 3, 32, 32))).shape == (1, 20, 28, 28)
+
+
 def fresh(nb, seed):
     """An untrained layer like C_0, with weights from U[-1, 1]."""
     C = nb.Convolution_Layer(3, 20, 5, bias=False, dtype=np.float64)
@@ -259,13 +267,17 @@ def test_measure_filters(nb, task):
     assert nb.measure_filters(C, x, target, true) == (0, 0)
 
 
-@pytest.mark.parametrize("squared", [True, False])
-@pytest.mark.parametrize("count", [30, 47, 20, 7])
-def test_descend(nb, rng, task, squared, count):
-    """The same steps, written out: batches of 20 in the generator's order, the last one short."""
+MATRIX = 5 * np.eye(27) + np.tri(27)  # not symmetric
+
+
+@pytest.mark.parametrize(
+    ("rate", "options"), [(1e-4, {}), (1e-2, {"squared": False}), (1e-5, {"inverse": MATRIX})]
+)
+@pytest.mark.parametrize(("count", "batch_size"), [(30, 6), (32, 7), (3, 1)])
+def test_descend(nb, rng, task, rate, options, count, batch_size):
+    """The same steps, written out: a fifth of the images, rounded up, in the generator's order."""
     C, _, _, true = task
-    x = smooth_images(rng, count)
-    W, rate = C.W.copy(), 1e-4 if squared else 1e-2
+    x, W = smooth_images(rng, count), C.W.copy()
     hidden = nb.Convolution_Layer(3, 4, 3, bias=False, dtype=np.float64)
     hidden.set_weights(true)
     target, expected, order = hidden.forward(x), [], np.random.default_rng(5)
@@ -276,19 +288,29 @@ def test_descend(nb, rng, task, squared, count):
 
     measure()
     for _ in range(3):
-        for x_b, target_b in nb.get_minibatch(x, target, 20, order):
+        for x_b, target_b in nb.get_minibatch(x, target, batch_size, order):
             hidden.set_weights(W)
             difference = hidden.forward(x_b) - target_b
-            scale = 1 if squared else 1 / np.linalg.norm(difference)
-            W = W - rate * scale * hidden.backward(difference)
+            scale = 1 if options.get("squared", True) else 1 / np.linalg.norm(difference)
+            grad = scale * hidden.backward(difference).reshape(4, 27)
+            W = W - rate * (grad @ options.get("inverse", np.eye(27))).reshape(W.shape)
         measure()
     arguments = (C, x, target, true, rate, np.random.default_rng(5))
-    options = {} if squared else {"squared": False}
     history = nb.descend(*arguments, passes=3, **options)
-    assert history.shape == (4, 2)
+    assert history.shape == (4, 2) and history[-1, 0] < history[0, 0]
     np.testing.assert_allclose(history, expected, rtol=1e-10)
     np.testing.assert_allclose(C.W, W, rtol=1e-10)
-    assert history[-1, 0] < history[0, 0] / 2
+
+
+def test_whitened_descent_recovers_the_filters_of_photographs(nb):
+    """Each direction of the patches is multiplied alike, so that 20 passes arrive."""
+    x, C0, C = sample(), nb.fresh_layer(), nb.fresh_layer()
+    C0.set_weights(np.load(ROOT / "C0_weights.npy"))
+    windows = np.lib.stride_tricks.sliding_window_view(x, (5, 5), axis=(2, 3))
+    A = np.einsum("ncijuv,nCijUV->cuvCUV", windows, windows, optimize=True).reshape(75, 75)
+    arguments = C, x, C0.forward(x), C0.W, 2.0, np.random.default_rng(0)
+    history = nb.descend(*arguments, passes=20, inverse=np.linalg.inv(A))
+    assert history[0, 1] > 0.5 and history[-1, 1] <= 1e-10
 
 
 def test_descend_without_a_pass_only_measures(nb, task):
@@ -380,13 +402,32 @@ def test_methods_table(nb, monkeypatch):
     tables = []
     monkeypatch.setattr(nb.plots, "table", lambda *arguments: tables.append(arguments))
     histories = {"a": np.array([[100.0, 1.0], [50.5, 0.9], [31.0, 0.25]]), "b": np.ones((1, 2))}
-    assert nb.plots.methods_table(histories) == {"a": "31 and 0.25", "b": "1 and 1"}
+    assert nb.plots.methods_table(histories) == {
+        "a": "distance 31, error 0.25",
+        "b": "distance 1, error 1",
+    }
     ((header, rows),) = tables
     assert rows == [("a", 2, "31", "0.25"), ("b", "", "1", "1")]
     assert len(header) == 4 and "distance" in header[2] and "error" in header[3]
 
 
-def test_filters_figure(nb, rng, shown):
+def test_bowl_figure(nb, shown, monkeypatch):
+    contours, paths = [], {"slow": np.array([[-9, 1], [-8, 0.5]]), "fast": np.array([[-9.0, 1]])}
+    monkeypatch.setattr(nb.plots.plt.Axes, "contour", lambda *given, **_: contours.append(given))
+    nb.plots.bowl(np.array([2.0, 6.0]), paths)
+    ((fig, alt),) = shown
+    assert alt.endswith("slow, fast") and [ax.get_title() for ax in fig.axes] == [*paths]
+    for ax, path, (drawn_in, a, b, height, levels) in zip(
+        fig.axes, paths.values(), contours, strict=True
+    ):
+        assert drawn_in is ax and (ax.get_xlabel(), ax.get_ylabel()) == ("a", "b")
+        np.testing.assert_array_equal(ax.lines[0].get_xydata(), path)
+        np.testing.assert_allclose(height, a**2 + 3 * b**2)
+        assert (a.min(), a.max()) == ax.get_xlim() and (b.min(), b.max()) == ax.get_ylim()
+        assert height.min() < levels.min() and levels.max() < height.max()
+
+
+def test_filters_figure(nb, rng, shown, caplog):
     rows = {"true": rng.uniform(-1, 1, (4, 3, 5, 5)), "learned": rng.uniform(-3, 3, (4, 3, 5, 5))}
     rows["true"][0] = 0
     nb.plots.filters(rows, "Filters")
@@ -398,6 +439,7 @@ def test_filters_figure(nb, rng, shown):
         np.testing.assert_allclose(ax.images[0].get_array(), expected)
         assert ax.get_ylabel() == ({0: "true", 4: "learned"}.get(k, ""))
     assert np.all(fig.axes[0].images[0].get_array() == 0.5)
+    assert not caplog.records  # matplotlib clips too, and says so
 
 
 def test_geometry_figure(nb, rng, shown):

@@ -231,9 +231,19 @@ def test_check_layer_prints_an_error_for_each_array(nb, rng, capsys):
     assert arrays() == ["Linear by input", "Linear by W", "Linear by b"]
     nb.check_layer(nb.ReLU(), rng.standard_normal((6, 5)), rng)
     assert arrays() == ["ReLU by input"]
-    conv = nb.Convolution_Layer(2, 3, 3, rng=rng, dtype=np.float64)
-    nb.check_layer(conv, rng.standard_normal((2, 2, 5, 5)), rng)
-    assert arrays() == [f"Convolution_Layer by {name}" for name in ("input", "W", "b")]
+    for kind in "Convolution_Layer", "Fast_Convolution_Layer", "Convolution":
+        conv = getattr(nb, kind)(2, 3, 3, rng=rng, dtype=np.float64)
+        assert 0 < nb.check_layer(conv, rng.standard_normal((2, 2, 5, 5)), rng) < 1e-7
+        assert arrays() == [f"{kind} by {name}" for name in ("input", "W", "b")]
+
+
+@pytest.mark.parametrize("errors", [(3e-9, 2e-9, 1e-9), (1e-9, 3e-9, 2e-9), (1e-9, 2e-9, 3e-9)])
+def test_check_layer_returns_the_largest_error(nb, rng, monkeypatch, errors):
+    each = iter(errors)
+    monkeypatch.setattr(nb, "check_gradient", lambda *arguments: next(each))
+    layer = nb.Linear(5, 4, rng, np.float64)
+    assert nb.check_layer(layer, rng.standard_normal((6, 5)), rng) == 3e-9
+    assert next(each, None) is None
 
 
 @pytest.mark.parametrize("wrong", ["input", "W", "b"])

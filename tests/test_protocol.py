@@ -122,71 +122,76 @@ def test_grid_search_lets_other_errors_through(nb, data, fits):
         nb.grid_search(object(), data, GRID)
 
 
-def test_leading_pairs_are_best_on_validation(nb):
-    valid = np.array([[0.3, np.nan, 0.9], [0.5, 0.8, 0.1]])
-    accuracies = np.stack([1 - valid, valid])  # training says the opposite
-    best_first = [(0.0, 3), (0.5, 2), (0.5, 1), (0.0, 1), (0.5, 3), (0.0, 2)]  # nan last
-    for count in 1, 4, 6:
-        pairs = nb.leading_pairs(accuracies, GRID, count)
-        assert [(p["lam"], p["learning_rate"]) for p in pairs] == best_first[:count]
-    assert len(nb.leading_pairs(accuracies, GRID)) == 4
-
-
-def test_leading_pairs_break_ties_by_order(nb):
-    accuracies = np.array([np.zeros((2, 3)), [[0.5, 0.9, 0.9], [0.9, 0.5, 0.9]]])
-    pairs = nb.leading_pairs(accuracies, GRID)
-    assert [tuple(p.values()) for p in pairs] == [(0.0, 2), (0.0, 3), (0.5, 1), (0.5, 3)]
-
-
-def test_many_ties_keep_their_order(nb):
-    grid = {"lam": range(8), "learning_rate": range(8)}
-    accuracies = np.arange(128).reshape(2, 8, 8) % 2
-    pairs = nb.leading_pairs(accuracies, grid)
-    assert [tuple(p.values()) for p in pairs] == [(0, 1), (0, 3), (0, 5), (0, 7)]
-
-
 def test_final_accuracy_is_the_last_validation(nb):
     assert nb.final_accuracies([run_of(0.7), run_of(0.8)]) == [0.7, 0.8]
 
 
-def test_candidates_are_fitted_from_three_seeds_and_sorted_by_validation(nb, data, fits):
-    finals = {(1, 0): 0.5, (1, 1): 0.5, (1, 2): 0.5}  # by learning rate and seed
-    finals |= {(2, 0): 0.4, (2, 1): 0.6, (2, 2): 0.8}  # the best mean
-    finals |= {(3, 0): 0.9, (3, 1): 0.0, (3, 2): 0.0}  # the best first seed
+def pairs_of(fitted):
+    return [(settings["lam"], settings["learning_rate"]) for settings, _ in fitted]
+
+
+def test_leaders_are_fitted_from_three_seeds_and_sorted_by_validation(nb, data, fits):
+    finals = {(0.0, 3): (0.5, 0.5, 0.5), (0.5, 2): (0.9, 0.0, 0.0)}  # the best first seed
+    finals |= {(0.5, 1): (0.4, 0.6, 0.8), (0.0, 1): (0.1, 0.1, 0.1)}  # the best mean
     fits.answer = lambda call: run_of(
-        finals[call["settings"]["learning_rate"], call["seed"]], model=call["seed"]
+        finals[call["settings"]["lam"], call["settings"]["learning_rate"]][call["seed"]],
+        model=call["seed"],
     )
-    make, candidates = object(), [{"lam": 0.1 * k, "learning_rate": k} for k in (3, 1, 2)]
-    fitted = nb.fit_seeds(make, data, candidates, epochs=5, lam=99.0)
-    assert [settings for settings, _ in fitted] == [
-        {"epochs": 5, "lam": 0.1 * k, "learning_rate": k} for k in (2, 1, 3)
-    ]
-    for _, runs in fitted:
+    valid = np.array([[0.3, np.nan, 0.9], [0.5, 0.8, 0.1]])
+    accuracies, make = np.stack([1 - valid, valid]), object()  # training says the opposite
+    fitted = nb.fit_leaders(make, data, GRID, accuracies, epochs=5, lam=99.0)
+    assert pairs_of(fitted) == [(0.5, 1), (0.0, 3), (0.5, 2), (0.0, 1)]
+    assert all(settings["epochs"] == 5 and len(settings) == 3 for settings, _ in fitted)
+    for settings, runs in fitted:
+        means = finals[settings["lam"], settings["learning_rate"]]
         assert [model for model, _ in runs] == [0, 1, 2]
-    assert nb.SEEDS == 3 and [call["seed"] for call in fits] == 3 * [0, 1, 2]
+        assert nb.final_accuracies(runs) == list(means)
+    assert [call["seed"] for call in fits] == 4 * [0, 1, 2]
     assert all(call["train"] is data.train and call["valid"] is data.valid for call in fits)
-    assert all(call["make"] is make for call in fits)
+    assert all(call["make"] is make and call["settings"]["epochs"] == 5 for call in fits)
+
+
+@pytest.mark.parametrize(
+    ("valid", "leaders"),
+    [
+        ([[0.5, 0.9, 0.9], [0.9, 0.5, 0.9]], [(0.0, 2), (0.0, 3), (0.5, 1), (0.5, 3)]),
+        ([[np.nan, 0.1, np.nan], [0.3, 0.0, 0.2]], [(0.5, 1), (0.5, 3), (0.0, 2), (0.5, 2)]),
+    ],
+    ids=["ties", "nan"],
+)
+def test_ties_of_the_grid_keep_its_order_and_nan_comes_last(nb, data, fits, valid, leaders):
+    fits.answer = lambda call: run_of(0.5)
+    fitted = nb.fit_leaders(object(), data, GRID, np.array([np.zeros((2, 3)), valid]))
+    assert pairs_of(fitted) == leaders
+
+
+def test_many_ties_keep_their_order(nb, data, fits):
+    fits.answer = lambda call: run_of(0.5)
+    grid, accuracies = {"lam": range(8), "learning_rate": range(8)}, np.arange(128) % 2
+    fitted = nb.fit_leaders(object(), data, grid, accuracies.reshape(2, 8, 8))
+    assert pairs_of(fitted) == [(0, 1), (0, 3), (0, 5), (0, 7)]
 
 
 # --- The test set ----------------------------------------------------------------------------
 
 
-def test_fit_and_test(nb, plots, data, fits):
+def test_fit_and_test(nb, plots, data, fits, capsys):
     first, second = (Known(train=0, valid=0, test=n / 9, full=0) for n in (6, 1))
     fits.answer = lambda call: (Known(train=0, valid=0, test=8 / 9, full=0), {})
     make, settings = object(), {"epochs": 3, "lam": 0.25}
     runs = [run_of(0.9, first), run_of(0.8, second)]
-    tested, report = nb.fit_and_test(make, data, settings, runs)
+    tested, report = nb.fit_and_test("Net", make, data, settings, runs)
     (call,) = fits
     assert call["train"] is data.full and call["valid"] is None and call["seed"] == 0
     assert call["settings"] == settings and call["make"] is make
     np.testing.assert_array_equal(tested, np.arange(9) < 6)
     assert list(report.items()) == [
-        ("validation", plots.mean_sd([0.8, 0.9])),
-        ("test, from 12 images", plots.percent(*nb.wilson(np.arange(9) < 6))),
-        ("test, from all 15", plots.percent(*nb.wilson(np.arange(9) < 8))),
-        ("only the refit correct : only the first", "2 : 0, p = 0.500"),
+        ("Net validation", plots.mean_sd([0.8, 0.9])),
+        ("Net test, from 12", plots.percent(*nb.wilson(np.arange(9) < 6))),
+        ("Net test, from 15", plots.percent(*nb.wilson(np.arange(9) < 8))),
     ]
+    said = capsys.readouterr().out
+    assert said == "only the refit right : only the first model: 2 : 0, p = 0.500\n"
 
 
 def test_the_refit_looks_at_nothing_but_all_training_images(nb, data, fits):
@@ -200,8 +205,24 @@ def test_the_refit_looks_at_nothing_but_all_training_images(nb, data, fits):
 
     fits.answer = lambda call: (Watched(train=0, valid=0, test=1), {})
     runs = [run_of(0.9, Watched(train=0, valid=0, test=0)), run_of(0.8)]
-    nb.fit_and_test(object(), data, {}, runs)
+    nb.fit_and_test("Net", object(), data, {}, runs)
     assert set(seen) == {3.0}
+
+
+def test_fit_and_show(nb, plots, data, fits, monkeypatch, capsys):
+    """Trains on the training set, shows the run, and quotes validation before training."""
+    model, drawn = Known(train=6 / 12, valid=0), []  # a look at the test set is a KeyError
+    run = run_of(0.75, model)
+    fits.answer = lambda call: run
+    monkeypatch.setattr(plots, "histories", lambda *given: drawn.append(given))
+    make, settings = object(), {"epochs": 5, "batches": object()}
+    found, answer = nb.fit_and_show("Net", make, data, **settings)
+    (call,) = fits
+    assert call["make"] is make and call["train"] is data.train and call["valid"] is data.valid
+    assert call["settings"] == settings | {"valid_every": 5} and call["seed"] == 0
+    assert found is model and drawn == [([run], "Net, distorted digits")]
+    assert answer == "75.00 %, training 50.00 %"
+    assert answer in capsys.readouterr().out
 
 
 # --- Statistics ------------------------------------------------------------------------------
@@ -234,24 +255,25 @@ def test_mcnemar_without_disagreement(nb):
 # --- Learning curve --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("power", [0, 1, 2])
-def test_learning_curve(nb, data, fits, monkeypatch, power):
+def test_learning_curve(nb, data, fits, monkeypatch):
+    """The stub of fit returns its call as the model; with all of the data there is no call."""
     count = 200
     x, y = np.arange(count, dtype=float)[:, None] + np.zeros(6), np.arange(count) * 7 % 3
     data = data._replace(train=(x, y))
 
-    def evaluate(call, dataset):  # the stub of fit returns its call as the model
-        size, seed = len(call["train"][1]), call["seed"]
+    def evaluate(model, dataset):
+        size, seed = len(model["train"][1]), model["seed"]
         if dataset is data.test:
             return -1.0, size / 1000 + seed / 10
-        assert dataset[0] is call["train"][0] and dataset[1] is call["train"][1]
+        assert dataset[0] is model["train"][0] and dataset[1] is model["train"][1]
         return -1.0, 0.5 + size / 1000 + seed / 10
 
     monkeypatch.setattr(nb, "evaluate", evaluate)
     fits.answer = lambda call: (call, {})
-    make = object()
-    accuracies = nb.learning_curve(make, data, {"epochs": 2, "lam": 0.6}, 3, power)
-    assert nb.FRACTIONS == (0.1, 0.2, 0.5, 1.0)
+    make, settings = object(), {"epochs": 2, "lam": 0.6}
+    runs = [({"train": data.train, "seed": seed}, {}) for seed in range(3)]
+    accuracies = nb.learning_curve(make, data, settings, runs)
+    assert nb.FRACTIONS == (0.1, 0.2, 0.5, 1.0) and settings == {"epochs": 2, "lam": 0.6}
     sizes, seeds = np.array([20, 40, 100, 200]), np.arange(3)
     tested = sizes[:, None] / 1000 + seeds / 10
     np.testing.assert_allclose(accuracies, [0.5 + tested, tested])
@@ -261,11 +283,11 @@ def test_learning_curve(nb, data, fits, monkeypatch, power):
         assert len(set(picked)) == len(picked)
         np.testing.assert_array_equal(call["train"][0], x[picked])
         np.testing.assert_array_equal(call["train"][1], y[picked])
-        lam = pytest.approx(0.6 / (len(picked) / count) ** power)
+        lam = pytest.approx(0.6 * count / len(picked))  # N lam is constant
         assert call["settings"] == {"epochs": 2, "lam": lam} and call["make"] is make
         chosen[len(picked), call["seed"]] = set(picked)
-    assert len(fits) == 12 and sorted(chosen) == [(n, k) for n in sizes for k in seeds]
-    for n in sizes[:-1]:
+    assert len(fits) == 9 and sorted(chosen) == [(n, k) for n in sizes[:3] for k in seeds]
+    for n in sizes[:3]:
         parts = [chosen[n, k] for k in seeds] + [set(range(n))]
         assert len(set(map(frozenset, parts))) == 4  # all differ, and none is simply the first n
 
@@ -354,9 +376,10 @@ def test_validation_rows(nb, every, at):
     assert history["valid"] == [(epoch, pytest.approx(loss), 0.5) for epoch in at]
 
 
-def test_divergence_is_an_error_in_training_and_in_validation(nb):
+@pytest.mark.parametrize("scores", [(0, np.nan, 0), (1e308, -1e308, 0)], ids=["nan", "inf"])
+def test_divergence_is_an_error_in_training_and_in_validation(nb, scores):
     good, bad = scored(8, 0), scored(8, 0)
-    bad[0][7, 1] = np.nan
+    bad[0][7] = scores
     for sets in (bad,), (good, bad):
         with pytest.raises(FloatingPointError, match="learning rate"):
             train(nb, Pulled(), *sets)
@@ -458,13 +481,14 @@ def test_texts(plots):
     assert plots.percent(0.5, 0.4, 0.625) == "50.00 % (40.00 to 62.50)"
     assert plots.percent(0.5, 0.0, 0.625) == "50.00 % (0.00 to 62.50)"
     assert plots.mean_sd([0.1, 0.2, 0.6]) == f"30.00 ± {100 * math.sqrt(0.07):.2f} %"  # n - 1
+    assert plots.mean_sd([0.25]) == "25.00 %"
     assert plots.paired(3, 12, 0.0352) == "3 : 12, p = 0.035"
     assert plots.paired(3, 40, 0.00099) == "3 : 40, p < 0.001"
+    assert plots.paired(40, 3, 0.001) == "40 : 3, p = 0.001"
     assert plots.numbers([-0.0, 1 / 3, 1234567]) == ["0", "0.333333", "1.23457e+06"]
     accuracies = [(0.5, 0.4, 0.6), (0.9, 0.8, 1.0), (0.3, 0.2, 0.4)]
-    assert plots.best_and_worst(accuracies, ["a", "b", "c"]) == (
-        "best b, 90.00 % (80.00 to 100.00); worst c, 30.00 % (20.00 to 40.00)"
-    )
+    found = plots.best_and_worst(accuracies, ["a", "b", "c"])
+    assert found == "best b: 90.00 %, worst c: 30.00 %"
 
 
 @pytest.fixture
@@ -486,6 +510,21 @@ def test_table(plots, tables):
         "| what | n | share |\n| :-- | --: | --: |\n| x | 3 | 5\N{NO-BREAK SPACE}% |\n"
         "| y | 4 | 6\N{NO-BREAK SPACE}% |"
     ]
+
+
+def test_table_carries_its_metadata(plots, monkeypatch):
+    calls = []
+    monkeypatch.setattr(plots, "display", lambda shown, metadata: calls.append(metadata))
+    plots.table(["item"], [], metadata={"results": {}})
+    assert calls == [{"results": {}}]
+
+
+def test_progress_is_a_line_that_goes(plots, capsys):
+    assert list(plots.progress("abc", None)) == ["a", "b", "c"]
+    assert capsys.readouterr() == ("", "")
+    assert list(plots.progress("abc", "training")) == ["a", "b", "c"]
+    out, err = capsys.readouterr()
+    assert "training: " in out and not out.rstrip("\r").rpartition("\r")[2].strip() and err == ""
 
 
 def test_candidates_table(plots, tables):
@@ -555,6 +594,20 @@ def test_histories_of_one_run_have_no_band(plots, shown):
     assert set(map(tuple, band)) == {(0.5, 2), (1.5, 1)}
 
 
+@pytest.mark.parametrize(("low", "high", "between"), [(2, 9, True), (0.02, 2000, False)])
+def test_log_axis_has_plain_numbers(plots, low, high, between):
+    """Also between the powers of ten, if there is room."""
+    fig, ax = plt.subplots()
+    ax.plot([0, 1], [low, high])
+    plots.log_axis(ax.yaxis)
+    fig.canvas.draw()
+    major, minor = ({t.get_text() for t in ax.get_yticklabels(minor=m)} for m in (False, True))
+    plt.close(fig)
+    assert ax.get_yscale() == "log" and ax.get_xscale() == "linear"
+    assert {"1", "10"} <= major and all(f"{float(text):g}" == text for text in major)
+    assert ("2" in minor) == any(minor) == between
+
+
 def cell_texts(ax, shape):
     found = {t.get_position(): t.get_text() for t in ax.texts}
     return [[found[j, i] for j in range(shape[1])] for i in range(shape[0])]
@@ -574,6 +627,8 @@ def test_heat_maps(plots, shown):
     assert left.images[0].get_clim() == pytest.approx((82, 85))
     assert right.images[0].get_clim() == pytest.approx((-30, 30))
     assert left.get_title().startswith("validation") and right.get_title().startswith("training −")
+    colours = {t.get_text(): t.get_color() for t in left.texts}  # against yellow, dark and nothing
+    assert (colours["85.00"], colours["60.00"], colours["–"]) == ("black", "white", "black")
     (frame,) = left.patches
     assert not right.patches and not frame.get_fill()
     assert (frame.get_center()[0], frame.get_center()[1]) == pytest.approx((1, 0))  # 85.00
@@ -639,14 +694,15 @@ def test_classes(plots, shown):
     assert left.yaxis_inverted()
     np.testing.assert_array_equal(right.images[0].get_array(), confusion)
     assert right.get_ylabel() == "true" and right.get_xlabel() == "predicted"
-    assert right.images[0].get_clim()[1] == pytest.approx(1.3 * 4)  # the largest mistake
+    assert right.images[0].get_clim()[1] == pytest.approx(2.5 * 4)  # the largest mistake
 
 
 def test_learning_curves(plots, shown, tables):
     trained = np.array([[0.9, 1.0], [0.8, 0.9]])
     tested = np.array([[0.5, 0.7], [0.75, 0.75]])
     curves = {"one": (trained, tested), "two": (trained, tested / 2)}
-    plots.learning_curves(curves, (0.1, 1.0), 420)
+    text = plots.learning_curves(curves, (0.1, 1.0), 420)
+    assert text == "30.00 ± 7.07 % to 37.50 ± 0.00 %"
     ((fig, alt),) = shown
     (ax,) = fig.axes
     lines = lines_of(ax)
@@ -663,6 +719,24 @@ def test_learning_curves(plots, shown, tables):
         ["two: training", "95.00 ± 7.07 %", "85.00 ± 7.07 %"],
         ["two: test", "30.00 ± 7.07 %", "37.50 ± 0.00 %"],
     ]
+
+
+def test_staircase(plots, shown):
+    steps = {"one": (0.8, 0.75, 0.9), "two, of a longer name": (0.98, 0.97, 0.985)}
+    plots.staircase(steps)
+    ((fig, alt),) = shown
+    (ax,) = fig.axes
+    assert alt == "Test error, with 95 % intervals: one, two, of a longer name"
+    assert ax.get_ylabel() == "test error (%)" and ax.get_yscale() == "log"
+    names = [label.get_text().replace("\n", " ") for label in ax.get_xticklabels()]
+    assert names == [*steps]
+    (bars,) = ax.collections
+    np.testing.assert_allclose(bars.get_segments(), [[[0, 10], [0, 25]], [[1, 1.5], [1, 3]]])
+    for line in ax.lines[:2]:  # the steps, and the points
+        np.testing.assert_allclose(line.get_xydata(), [[0, 20], [1, 2]])
+    assert [(t.get_text(), t.xy) for t in ax.texts] == [
+        ("20.00 %", (0, pytest.approx(20))), ("2.00 %", (1, pytest.approx(2)))
+    ]  # fmt: skip
 
 
 def test_a_figure_is_displayed_once_with_its_text_and_closed(plots, monkeypatch):

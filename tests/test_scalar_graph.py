@@ -28,10 +28,9 @@ def assert_close(found, true, bound=1e-9):
 NODES = {  # name: (the function by definition, points at which it is checked)
     "CosPi": (mpmath.cospi, [(0.3,), (-1.7,), (200.0,), (12345.678,), (1e15 + 1,)]),
     "SinPi": (mpmath.sinpi, [(0.3,), (-1.7,), (200.5,), (12345.678,), (1e15 + 1,)]),
-    "Half": (lambda x: x / 2, [(3.0,), (-0.7,), (0.0,)]),
-    "Square": (lambda x: x * x, [(3.0,), (-0.7,), (0.0,)]),
     "Tanh": (mpmath.tanh, [(0.0,), (1e-4,), (0.6,), (-2.0,), (30.0,), (400.0,)]),
     "Add": (lambda a, b: a + b, [(1.5, -4.0), (0.0, 0.0)]),
+    "Multiply": (lambda a, b: a * b, [(1.5, -4.0), (0.0, 0.7), (3.0, 3.0)]),
     "Divide": (lambda a, b: a / b, [(1.5, -4.0), (0.0, 0.3), (7.0, 1e-4)]),
     "Sigmoid": (
         lambda x: 1 / (1 + mpmath.exp(-x)),
@@ -150,12 +149,11 @@ def test_input_that_is_not_finite(nb, bad, place):
         nb.Func().forward(*point)
 
 
-AS_ASKED = (("v", "Sigmoid"), ("f", "Log"))
-
-
 def as_asked(nb):
     """The graph with the sigmoid and the logarithm as two nodes."""
-    return nb.Func(end=tuple((edge, getattr(nb, name)) for edge, name in AS_ASKED))
+    func = nb.Func()
+    func.nodes[-1:] = [("v", nb.Sigmoid(), "u"), ("f", nb.Log(), "v")]
+    return func
 
 
 @pytest.mark.parametrize("point", [(0.3, 1.7, 0.6), (9.2, 14.1, 3.0), (1, 3, 0.2)])
@@ -170,11 +168,22 @@ def test_only_the_single_node_survives_minus_800(nb):
         as_asked(nb).forward(*point)
 
 
-def test_the_end_names_the_last_edges(nb):
-    edges = [edge for edge, _, _ in as_asked(nb).nodes]
-    assert edges == list("ahbnsduvf")
-    assert [edge for edge, _, _ in nb.Func().nodes] == list("ahbnsduf")
-    assert type(nb.Func().nodes[-1][1]) is nb.LogSigmoid and nb.Func().nodes[-1][2] == "u"
+def test_the_graph_of_f(nb):
+    nodes = [(edge, type(node).__name__, *reads) for edge, node, reads in nb.Func().nodes]
+    assert nodes == [
+        ("a", "CosPi", "x"), ("h", "Multiply", "y", "half"), ("b", "SinPi", "h"),
+        ("n", "Add", "a", "b"), ("s", "Multiply", "z", "z"), ("d", "Tanh", "s"),
+        ("u", "Divide", "n", "d"), ("f", "LogSigmoid", "u"),
+    ]  # fmt: skip
+
+
+def test_the_constant_has_a_gradient_that_is_not_returned(nb):
+    func = nb.Func()
+    func.forward(0.3, 1.7, 0.6)
+    by_x, by_y, by_z = func.backward()
+    assert func.values["half"] == 0.5
+    assert func.grads["half"] == pytest.approx(by_y * 1.7 / 0.5, rel=1e-14)
+    assert [func.grads[name] for name in "xyz"] == [by_x, by_y, by_z]
 
 
 def test_two_graphs_share_no_node(nb):
@@ -287,35 +296,70 @@ def test_digits_of_the_sigmoid(nb, x):
     assert_digits(node.backward(1.0)[0], 1 / (1 + mpmath.exp(mpf(x))), 1e-15)
 
 
+# --- The formulas by hand ----------------------------------------------------------------------
+
+
+def assert_by_hand(nb, points, bound=1e-12):
+    for point in points:
+        found = nb.gradient_by_hand(*point)
+        assert type(found) is list
+        for component, true in zip(found, exact_gradients(*point), strict=True):
+            assert math.isfinite(component)
+            assert_digits(component, true, bound)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "geometric", "quarters"])
+def test_digits_of_the_gradient_by_hand(nb, kind):
+    assert_by_hand(nb, random_points(kind))
+
+
+@pytest.mark.parametrize("z", [1e-9, 1e-3, 0.05, 4.3, 18.0, 18.5, 19.5, 28, 30.0, 666, 1e4, 1e200])
+def test_gradient_by_hand_from_small_to_large_z(nb, z):
+    """From z = 18.6 on the gradient by z is below 1e-300; sinh(z^2) overflows from z = 27 on.
+
+    In the last two points the numerator is exactly 0."""
+    xy = [(0.3, 0.7), (-1.2, 2.9), (199.3, -1000.7), (2, 4), (9, 14), (0.5, 2), (-1.5, 66)]
+    assert_by_hand(nb, [(x, y, sign * z) for x, y in xy for sign in (1, -1)])
+
+
+def test_gradient_by_hand_is_that_of_the_graph(nb):
+    for point in (2, 4, 1), (9, 14, 3), (128, 42, 666), (0.3, 1.7, -0.6):
+        func = nb.Func()
+        func.forward(*point)
+        assert nb.gradient_by_hand(*point) == pytest.approx(func.backward(), rel=1e-13, abs=0)
+
+
 # --- Any graph -------------------------------------------------------------------------------
 
 
-def test_an_edge_read_twice_adds_its_gradients(nb):
-    """f = x^2 / x: the two ways from x to f contribute 2 and -1."""
-    graph = nb.Graph([("s", nb.Square(), ["x"]), ("f", nb.Divide(), ["s", "x"])])
+def test_a_fork_adds_its_gradients(nb):
+    """h = x x + x reads x three times: 3 and 3 from the product, 1 from the sum."""
+    graph = nb.Graph([("p", nb.Multiply(), "xx"), ("h", nb.Add(), "px")])
+    assert graph.forward(x=3.0) == 12
+    assert graph.backward() == {"x": 7, "p": 1, "h": 1}
+    assert graph.backward(-2.0) == {"x": -14, "p": -2, "h": -2}  # nothing is left over
+
+
+def test_forks_of_different_nodes(nb):
+    """f = x^2 / x: the ways from x to f contribute 1, 1 and -1."""
+    graph = nb.Graph([("s", nb.Multiply(), "xx"), ("f", nb.Divide(), "sx")])
     assert graph.forward(x=3.0) == 3
     assert graph.backward() == pytest.approx({"f": 1, "s": 1 / 3, "x": 1})
-    assert graph.backward(-2.0) == pytest.approx({"f": -2, "s": -2 / 3, "x": -2})
-
-
-def test_one_node_may_read_an_edge_twice(nb):
-    graph = nb.Graph([("f", nb.Add(), "xx")])
-    assert graph.forward(x=3.0) == 6
-    assert graph.backward() == {"x": 2, "f": 1}
 
 
 def test_every_edge_keeps_its_value_and_its_gradient(nb):
-    """f = log((x + y) / 2); half of x as well, which f does not read."""
-    nodes = [("n", nb.Add(), "xy"), ("u", nb.Half(), "x"), ("h", nb.Half(), "n")]
+    """f = log((x + y) / c); x / c as well, which f does not read."""
+    nodes = [("n", nb.Add(), "xy"), ("u", nb.Divide(), "xc"), ("h", nb.Divide(), "nc")]
     graph = nb.Graph([*nodes, ("f", nb.Log(), "h")])
-    assert graph.forward(x=3.0, y=5.0) == math.log(4)
-    assert graph.values == {"x": 3, "y": 5, "n": 8, "u": 1.5, "h": 4, "f": math.log(4)}
-    grads = {"x": 0.125, "y": 0.125, "n": 0.125, "u": 0, "h": 0.25, "f": 1}
+    assert graph.forward(x=3.0, y=5.0, c=2.0) == math.log(4)
+    assert graph.values == {"x": 3, "y": 5, "c": 2, "n": 8, "u": 1.5, "h": 4, "f": math.log(4)}
+    grads = {"x": 0.125, "y": 0.125, "c": -0.5, "n": 0.125, "u": 0, "h": 0.25, "f": 1}
     assert graph.backward() == graph.grads == grads
 
 
 def test_edges_may_have_long_names(nb):
-    graph = nb.Graph([("sum", nb.Add(), ("left", "right")), ("out", nb.Square(), ("sum",))])
+    nodes = ("sum", nb.Add(), ("left", "right")), ("out", nb.Multiply(), ("sum", "sum"))
+    graph = nb.Graph(nodes)
     assert graph.forward(left=1.0, right=2.0, third=3.0, fourth=4.0) == 9
     unread = {"third": 0, "fourth": 0}
     assert graph.backward() == {"left": 6, "right": 6, "sum": 6, "out": 1} | unread
@@ -365,7 +409,7 @@ def test_graph_shows_each_value_above_its_gradient(nb, drawn):
     places = nb.plots.PLACES
     texts = {tuple(np.round(t.get_position(), 6)): t for t in ax.texts if t.get_text()}
     ends = [(places[r], places[name], r) for r, name in edges_of(func)]
-    assert len(ends) == 11
+    assert len(ends) == 13
     for start, end, edge in [*ends, (places["f"], (8.3, 0.9), "f")]:
         (x, y), seen = np.add(start, end) / 2, {}
         for (tx, ty), text in texts.items():
@@ -381,19 +425,19 @@ def test_graph_shows_each_value_above_its_gradient(nb, drawn):
 
 def test_graph_shows_each_node_and_each_arrow(nb, drawn):
     func, ax, _ = drawn
-    signs = {"x": "x", "y": "y", "z": "z", "a": "cos π·", "h": "÷ 2", "b": "sin π·", "n": "+",
-             "s": "( )²", "d": "tanh", "u": "÷", "v": "σ", "f": "log"}  # fmt: skip
+    signs = {"x": "x", "y": "y", "half": "½", "z": "z", "a": "cos π·", "h": "×", "b": "sin π·",
+             "n": "+", "s": "×", "d": "tanh", "u": "÷", "v": "σ", "f": "log"}  # fmt: skip
     texts = {t.get_position(): t for t in ax.texts if t.get_text()}
     for name, sign in signs.items():
         text = texts[nb.plots.PLACES[name]]
         assert text.get_text() == sign
         colour = nb.plots.plt.matplotlib.colors.to_hex(text.get_bbox_patch().get_facecolor())
-        assert colour.upper() == ("#FFF3D6" if name in "xyz" else "#E3EEF7")
+        assert colour.upper() == ("#FFF3D6" if name in ("x", "y", "half", "z") else "#E3EEF7")
     arrows = {(a.xyann, a.xy) for a in ax.texts if not a.get_text()}
     places = nb.plots.PLACES
     expected = {(places[read], places[name]) for read, name in edges_of(func)}
     assert arrows == expected | {(places["f"], (8.3, 0.9))}
-    assert len(texts) == 24 + 12
+    assert len(texts) == 2 * 13 + 13  # z is read twice, in one place
 
 
 def test_graph_has_no_minus_zero(nb, shown):

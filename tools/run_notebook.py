@@ -68,9 +68,9 @@ def run(notebook, folder):
 
 
 def smaller(picture):
-    """A PNG in base64 without its transparency; one above 100 kB with 256 colours."""
+    """A PNG in base64 without its transparency; one above 45 kB with 256 colours."""
     image, file = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB"), io.BytesIO()
-    (image.quantize(256) if len(picture) > 133_000 else image).save(file, "PNG", optimize=True)
+    (image.quantize(256) if len(picture) > 60_000 else image).save(file, "PNG", optimize=True)
     return base64.b64encode(file.getvalue()).decode()
 
 
