@@ -38,9 +38,7 @@ def percent(value, low=None, high=None):
 
 
 def mean_sd(values):
-    """Fractions as mean ± sample standard deviation, in percent; of one fraction, just it."""
-    if len(values) == 1:
-        return percent(values[0])
+    """Fractions as mean ± sample standard deviation, in percent."""
     return f"{100 * np.mean(values):.2f} ± {100 * np.std(values, ddof=1):.2f} %"
 
 

@@ -481,7 +481,6 @@ def test_texts(plots):
     assert plots.percent(0.5, 0.4, 0.625) == "50.00 % (40.00 to 62.50)"
     assert plots.percent(0.5, 0.0, 0.625) == "50.00 % (0.00 to 62.50)"
     assert plots.mean_sd([0.1, 0.2, 0.6]) == f"30.00 ± {100 * math.sqrt(0.07):.2f} %"  # n - 1
-    assert plots.mean_sd([0.25]) == "25.00 %"
     assert plots.paired(3, 12, 0.0352) == "3 : 12, p = 0.035"
     assert plots.paired(3, 40, 0.00099) == "3 : 40, p < 0.001"
     assert plots.paired(40, 3, 0.001) == "40 : 3, p = 0.001"

@@ -19,7 +19,8 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
 from PIL import Image
 
-WRAP = "<style>@media print { pre { white-space: pre-wrap !important } }</style>"  # paper is narrow
+WRAP = """<style>@media print { pre { white-space: pre-wrap !important; font-size: 8pt !important }
+h2, h3 { break-after: avoid } }</style>"""  # paper is narrow
 NOTEBOOK = Path(__file__).resolve().parent.parent / "DLCV_Assignment1.ipynb"
 
 
