@@ -38,7 +38,9 @@ def our_epoch(nb, model, data, batch=BATCH):
 
 def torch_twin(model):
     """The same model in PyTorch, with the same weights."""
-    twin = nn.Sequential(*[nn.Unflatten(1, (1, *model.shape))] * hasattr(model, "shape"))
+    twin = nn.Sequential()
+    if hasattr(model, "shape"):  # a ConvNet
+        twin.append(nn.Unflatten(1, (1, *model.shape)))
     for ours in getattr(model, "layers", [model]):
         W, bias = getattr(ours, "W", np.empty(0)), hasattr(ours, "b")
         if W.ndim == 4:

@@ -422,7 +422,7 @@ def test_predicted_class_is_the_largest_or_none(nb):
 def test_scores_come_in_chunks(nb, rng):
     x, model = rng.standard_normal((4500, 3)), Fixed()
     np.testing.assert_array_equal(nb.predict_scores(model, x), x)
-    assert model.chunks == [2000, 2000, 500]
+    assert model.chunks == [1000, 1000, 1000, 1000, 500]
     model = Fixed()
     np.testing.assert_array_equal(nb.predict_scores(model, x[:7], chunk=3), x[:7])
     assert model.chunks == [3, 3, 1]
