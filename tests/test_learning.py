@@ -338,7 +338,7 @@ def test_panels_show_means_and_deviations(nb, shown):
     nb.plots.panels(curves, "epoch", "Title")
     ((fig, alt),) = shown
     loss, error = fig.axes
-    assert fig.get_suptitle() == "Title" and alt == "Title: loss, error over epoch"
+    assert fig._suptitle.get_text() == "Title" and alt == "Title: loss, error over epoch"
     assert [ax.get_ylabel() for ax in fig.axes] == ["loss", "error"]
     for ax in fig.axes:
         assert (ax.get_xlabel(), ax.get_xscale(), ax.get_yscale()) == ("epoch", "linear", "log")
@@ -432,7 +432,7 @@ def test_filters_figure(nb, rng, shown, caplog):
     rows["true"][0] = 0
     nb.plots.filters(rows, "Filters")
     ((fig, alt),) = shown
-    assert alt == "Filters" == fig.get_suptitle() and len(fig.axes) == 8
+    assert alt == "Filters" == fig._suptitle.get_text() and len(fig.axes) == 8
     for k, ax in enumerate(fig.axes):
         values = [*rows.values()][k // 4][k % 4].transpose(1, 2, 0)
         expected = (np.clip(values, -1, 1) + 1) / 2

@@ -570,7 +570,7 @@ def test_histories(plots, shown):
     plots.histories(runs, "Title")
     ((fig, alt),) = shown
     loss, error = fig.axes
-    assert "Title" in alt and fig.get_suptitle() == "Title"
+    assert "Title" in alt and fig._suptitle.get_text() == "Title"
     assert loss.get_ylabel() == "cross-entropy (nats)" and error.get_ylabel() == "error (%)"
     assert loss.get_xlabel() == error.get_xlabel() == "epoch"
     assert loss.get_yscale() == error.get_yscale() == "log"
@@ -641,7 +641,7 @@ def test_images_and_their_titles(plots, shown):
     pictures = np.arange(5)[:, None, None] / 10 + np.zeros((5, 2, 3))
     plots.images(pictures, "Five", list("vwxyz"), columns=3, row_names=["top", "below"])
     ((fig, alt),) = shown
-    assert alt == "Five" == fig.get_suptitle() and len(fig.axes) == 6
+    assert alt == "Five" == fig._suptitle.get_text() and len(fig.axes) == 6
     for k, title in enumerate("vwxyz"):
         np.testing.assert_array_equal(fig.axes[k].images[0].get_array(), pictures[k])
         assert fig.axes[k].get_title() == title
@@ -681,7 +681,7 @@ def test_classes(plots, shown):
     plots.classes(confusion, accuracies, ["a", "b", "c"], "Toy")
     ((fig, alt),) = shown
     left, right = fig.axes
-    assert alt.startswith("Toy: test accuracy") and fig.get_suptitle() == alt
+    assert alt.startswith("Toy: test accuracy") and fig._suptitle.get_text() == alt
     marked = {line.get_label(): line for line in left.lines[-2:]}
     positions = {name: (*line.get_xdata(), *line.get_ydata()) for name, line in marked.items()}
     assert positions == {"best": (90, "b"), "worst": (50, "c")}
