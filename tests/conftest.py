@@ -40,6 +40,20 @@ def no_network(monkeypatch):
         monkeypatch.delenv(name.upper(), raising=False)
 
 
+@pytest.fixture
+def shown(nb, monkeypatch):
+    """The figures that plots.show is given, (fig, alternative text), drawn to the end."""
+    figures = []
+
+    def show(fig, alt):
+        fig.canvas.draw()
+        figures.append((fig, alt))
+
+    monkeypatch.setattr(nb.plots, "show", show)
+    yield figures
+    nb.plots.plt.close("all")
+
+
 def finite_difference(function, array, h=1e-5):
     """The gradient of a scalar function(array) by central differences; the array is kept."""
     grad = np.empty_like(array)

@@ -322,15 +322,6 @@ def test_descend_without_a_pass_only_measures(nb, task):
 # --- The figures of Questions 4 and 5 ------------------------------------------------------------
 
 
-@pytest.fixture
-def shown(nb, monkeypatch):
-    """The list of (figure, alternative text) that plots.show is given."""
-    figures = []
-    monkeypatch.setattr(nb.plots, "show", lambda fig, alt: figures.append((fig, alt)))
-    yield figures
-    nb.plots.plt.close("all")
-
-
 def test_panels_show_means_and_deviations(nb, shown):
     runs = np.array([[8.0, 4.0, 1.0], [10.0, 6.0, 3.0], [12.0, 2.0, 2.0]])
     curves = {"loss": {"a": ([1, 2, 3], runs), "b": ([1, 2, 3], [5.0, 4.0, 3.0])}, "error": {}}

@@ -361,10 +361,10 @@ def differences(before, again):
     found += [label for label in again if label not in before]
     for label in set(before) & set(again):
         old, new = numbers(before[label][0]), numbers(again[label][0])
-        if before[label][0].startswith("chosen:"):
+        if re.search("hyper-parameters|tuning", label):
             continue  # settings, of which several are as good
         percents = [0.3 if re.search("test|validation", label) else 0.5]
-        percents += [5 if "moved" in label else 0.5] * len(old)  # outside what was learned
+        percents += [5 if "shifted" in label else 0.5] * len(old)  # outside what was learned
         if len(old) != len(new) or not all(map(agree, old, new, percents)):
             found.append(f"{label}: {before[label][0]} before, {again[label][0]} now")
     return found
@@ -380,9 +380,9 @@ def differences(before, again):
         ("softmax, training accuracy", "92.52 %", "92.95 %", True),
         ("Softmax: test, from 42,000 images", "92.52 %", "92.85 %", False),
         ("Softmax: validation", "92.52 %", "92.85 %", False),
-        ("accuracy on test images moved", "by 6 pixels 50.1 %", "by 6 pixels 54.8 %", True),
-        ("accuracy on test images moved", "by 6 pixels 50.1 %", "by 6 pixels 55.2 %", False),
-        ("tuning", "chosen: λ = 3e-05, learning rate 0.5", "chosen: λ = 0, learning rate 2", True),
+        ("ConvNet, shifted", "99.40 %, 50.1 %", "99.50 %, 54.8 %", True),
+        ("ConvNet, shifted", "99.40 %, 50.1 %", "99.50 %, 55.2 %", False),
+        ("MLP tuning", "batch size 64, learning rate 0.5", "batch size 32, learning rate 2", True),
         ("MLP, validation accuracy", "98.03 ± 0.05 %", "98.10 ± 0.40 %", True),
         ("MLP, validation accuracy", "98.03 ± 0.05 %", "98.40 ± 0.05 %", False),
         ("gradients", "1.2e-10", "3.0e-9", True),

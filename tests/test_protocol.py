@@ -543,20 +543,6 @@ def test_candidates_table(plots, tables):
 # --- Figures ---------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def shown(plots, monkeypatch):
-    """The figures that are shown, (fig, alt), drawn to the end."""
-    figures = []
-
-    def show(fig, alt):
-        fig.canvas.draw()
-        figures.append((fig, alt))
-
-    monkeypatch.setattr(plots, "show", show)
-    yield figures
-    plt.close("all")
-
-
 def lines_of(ax):
     return {line.get_label(): np.array(line.get_data()) for line in ax.lines}
 

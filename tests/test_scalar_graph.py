@@ -380,15 +380,6 @@ def test_a_node_must_return_one_gradient_for_each_edge_that_it_reads(nb):
 
 
 @pytest.fixture
-def shown(nb, monkeypatch):
-    """The list of (figure, alternative text) that plots.show is given."""
-    figures = []
-    monkeypatch.setattr(nb.plots, "show", lambda fig, alt: figures.append((fig, alt)))
-    yield figures
-    nb.plots.plt.close("all")
-
-
-@pytest.fixture
 def drawn(nb, shown):
     """(the graph, its axes, its alternative text) after forward and backward."""
     func = as_asked(nb)
