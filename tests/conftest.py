@@ -1,4 +1,4 @@
-"""What the tests share: the notebook's definitions as a module, and independent references."""
+"""What the tests share: the notebook's definitions, and independent references."""
 
 import os
 import socket
@@ -6,14 +6,15 @@ import subprocess
 import sys
 import warnings
 
+import joblib
 import numpy as np
 import pytest
-from load_definitions import ROOT, load_definitions  # in tools/, which pyproject.toml names
+from load_definitions import ROOT, load_definitions  # in tools/: see pyproject.toml
 
 
 @pytest.fixture(scope="session")
 def nb():
-    """The notebook's definitions, without its training cells: `pytest --cov=definitions` works."""
+    """The notebook's definitions without its trainings; --cov=definitions works."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the libraries say of one another
         return load_definitions()
@@ -26,7 +27,7 @@ def rng():
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
-    """A test that looks up any host but this machine fails, even where errors are caught."""
+    """A test that looks up another host fails, even where errors are caught."""
     look_up = socket.getaddrinfo
 
     def guarded(host, *args, **kwargs):
@@ -41,21 +42,51 @@ def no_network(monkeypatch):
 
 
 @pytest.fixture
+def one_process():
+    """side_by_side runs its calls in this process, so that stubs are seen."""
+    with joblib.parallel_config(backend="sequential"):
+        yield
+
+
+@pytest.fixture
 def shown(nb, monkeypatch):
-    """The figures that plots.show is given, (fig, alternative text), drawn to the end."""
+    """The figures that nb.show is given, (fig, alternative text), drawn to the end."""
     figures = []
 
     def show(fig, alt):
         fig.canvas.draw()
         figures.append((fig, alt))
 
-    monkeypatch.setattr(nb.plots, "show", show)
+    monkeypatch.setattr(nb, "show", show)
     yield figures
-    nb.plots.plt.close("all")
+    nb.plt.close("all")
+
+
+@pytest.fixture
+def tables(nb, monkeypatch):
+    """The tables that nb.table is given: lists of rows of texts, the header first."""
+    given = []
+
+    def table(header, rows, metadata=None):
+        given.append([[str(cell) for cell in row] for row in (header, *rows)])
+
+    monkeypatch.setattr(nb, "table", table)
+    return given
+
+
+class Echo:
+    """A model whose scores are its inputs, so that a test writes them down."""
+
+    def __init__(self):
+        self.counts = []  # of the images in each call
+
+    def forward(self, x):
+        self.counts.append(len(x))
+        return x
 
 
 def finite_difference(function, array, h=1e-5):
-    """The gradient of a scalar function(array) by central differences; the array is kept."""
+    """The gradient of function(array) by central differences; the array is kept."""
     grad = np.empty_like(array)
     for index in np.ndindex(array.shape):
         above, below = array.copy(), array.copy()
@@ -66,7 +97,7 @@ def finite_difference(function, array, h=1e-5):
 
 
 def assert_gradient(analytic, numerical, bound=1e-7):
-    """Two gradients of one shape agree: ||a - n|| / (||a|| + ||n||) is at most the bound."""
+    """Gradients of one shape agree: ||a - n|| / (||a|| + ||n||) is within the bound."""
     assert np.shape(analytic) == np.shape(numerical)
     size = np.linalg.norm(analytic) + np.linalg.norm(numerical)
     assert size > 0, "both gradients are zero: this checks nothing"
@@ -84,15 +115,25 @@ def with_weights(layer, name, value, function):
 
 
 def assert_weight_gradient(layer, name, analytic, function, bound=1e-7):
-    """The analytic gradient of function() for the layer's attribute of that name is right."""
+    """The gradient of function() for the layer's attribute of that name is right."""
     numerical = finite_difference(
         lambda value: with_weights(layer, name, value, function), getattr(layer, name)
     )
     assert_gradient(analytic, numerical, bound)
 
 
+def assert_seeded(draw):
+    """draw(rng) -> array takes a seed, 0 too, or a generator, which it uses itself."""
+    generator = np.random.default_rng(0)
+    first, second = draw(generator), draw(generator)
+    np.testing.assert_array_equal(draw(0), first)
+    np.testing.assert_array_equal(draw(np.int64(0)), first)
+    for one, other in (first, second), (first, draw(1)), (draw(None), draw(None)):
+        assert not np.array_equal(one, other)
+
+
 def run_tool(*arguments, cwd=None, root=ROOT, **environment):
-    """What tools/run_notebook.py does from a terminal that shows UTF-8 unless told otherwise."""
+    """What tools/run_notebook.py does in a terminal, of UTF-8 unless told otherwise."""
     command = [sys.executable, root / "tools" / "run_notebook.py", *arguments]
     environment = {"PYTHONIOENCODING": "utf-8"} | environment
     return subprocess.run(

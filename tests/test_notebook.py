@@ -1,40 +1,68 @@
-"""The notebook as saved, the README beside it, and runs of the whole."""
+"""The notebook as saved, the README beside it, and two runs of the whole."""
 
 import ast
 import base64
+import csv
 import gzip
+import io
+import itertools
 import json
+import math
+import os
 import re
 import shutil
-import statistics
 import subprocess
+import symtable
 import sys
+import tokenize
 from collections import defaultdict
+from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote
 
 import idx2numpy
 import nbformat
 import numpy as np
 import pytest
+from code_hash import code_hash
 from conftest import run_tool
+from execute import KERNEL, LANGUAGE
 from IPython.core.inputtransformer2 import TransformerManager
 from load_definitions import NOTEBOOK, ROOT, definition_source
 
+SAVED = Path(os.environ.get("DLCV_NOTEBOOK", NOTEBOOK))  # another copy, to develop
 SAVE = "run tools/run_notebook.py --save"
-CODE_LINES, CODE_CELLS, MEDIAN, CELL_LINES, CLASS_LINES, PLOTS_LINES = 1080, 120, 8, 30, 60, 280
-THROW_AWAY = {"rng", "name", "rows", "_", "e", "answer", "errors"}  # any question's, anew
+CELL_LINES, CLASS_LINES = 30, 60
+ROWS, ROWS_BEYOND = 42, 6
 
 
-# --- Reading a notebook ----------------------------------------------------------------------
+# Reading a notebook
 
 
 def code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
+def markdown_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "markdown"]
+
+
+def definitions(notebook):
+    tagged = (
+        c for c in code_cells(notebook) if "definitions" in c.metadata.get("tags", ())
+    )
+    return list(tagged)
+
+
 def outputs(notebook, kind=None):
     """All outputs of a notebook's code cells, or those of one kind."""
-    return [o for c in code_cells(notebook) for o in c.outputs if kind in (None, o.output_type)]
+    found = [output for cell in code_cells(notebook) for output in cell.outputs]
+    return [output for output in found if kind in (None, output.output_type)]
+
+
+def holding(outputs, mime):
+    """Those of some outputs that hold data of a kind."""
+    return [output for output in outputs if mime in output.get("data", {})]
 
 
 def cell_of(notebook, cell_id):
@@ -44,27 +72,32 @@ def cell_of(notebook, cell_id):
 
 
 def summary(notebook):
-    """The summary's table in Markdown, and the results {item: [answer, heading]} beside it."""
+    """The summary's table in Markdown; the results {name: {section, text, values}}."""
     found = [o for o in cell_of(notebook, "summary").outputs if "results" in o.metadata]
-    assert len(found) == 1, 'the cell `summary` displays one table, with "results" as metadata'
+    assert len(found) == 1, 'the cell `summary` displays one table, with "results"'
     return found[0].data["text/markdown"], dict(found[0].metadata["results"])
 
 
-def table_rows(text):
-    """The rows of a Markdown table as lists of texts, without its two lines of header."""
+def table_rows(text, header=False):
+    """The rows of a Markdown table as lists of texts; its header only if asked."""
     lines = [line for line in text.splitlines() if line.startswith("|")]
-    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines[2:]]
-    return [[t.strip().replace("\N{NO-BREAK SPACE}", " ") for t in row] for row in rows]
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines]
+    rows = [[t.strip().replace("\N{NO-BREAK SPACE}", " ") for t in row] for row in rows]
+    return rows[:1] * header + rows[2:]
+
+
+def without_fences(text):
+    """Markdown without what is fenced off as code."""
+    return re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
 
 
 def prose(notebook):
     """The text of all Markdown cells, without what is fenced off as code."""
-    text = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    return re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+    return without_fences("\n\n".join(cell.source for cell in markdown_cells(notebook)))
 
 
-def line_count(cell):
-    return len([line for line in cell.source.splitlines() if line.strip()])
+def headings(notebook):
+    return re.findall(r"^#+ (.+)$", prose(notebook), re.M)
 
 
 def parsed(source):
@@ -77,32 +110,40 @@ def readme():
 
 @pytest.fixture(scope="module")
 def saved():
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook = nbformat.read(SAVED, as_version=4)
     nbformat.validate(notebook)
     return notebook
 
 
-# --- As saved --------------------------------------------------------------------------------
+# As saved
 
 
 def test_saved_from_one_clean_run(saved):
     code = code_cells(saved)
-    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1)), SAVE
+    counts = [cell.execution_count for cell in code]
+    assert counts == list(range(1, len(code) + 1)), SAVE
     assert not outputs(saved, "error"), SAVE
     assert not [o for o in outputs(saved, "stream") if o.name == "stderr"], SAVE
     assert not [cell.id for cell in code if "execution" in cell.metadata], SAVE
-    assert "widgets" not in saved.metadata, SAVE
-    assert saved.metadata.language_info == {"name": "python"}, SAVE
+    assert saved.metadata.language_info == LANGUAGE, SAVE
+    assert saved.metadata.kernelspec == KERNEL, SAVE
+    assert set(saved.metadata) == {"language_info", "kernelspec", "code_sha256"}, SAVE
+
+
+def test_outputs_belong_to_the_code(saved):
+    assert saved.metadata.get("code_sha256") == code_hash(saved), (
+        f"the code has changed since its outputs were saved: {SAVE}"
+    )
 
 
 def test_saved_format(saved):
     assert (saved.nbformat, saved.nbformat_minor) == (4, 5)
-    assert saved.metadata.kernelspec.name == "python3"
-    assert NOTEBOOK.stat().st_size < 2_000_000, "2 MB at most: fewer or smaller pictures"
+    assert SAVED.stat().st_size < 2_000_000, "2 MB at most: fewer or smaller pictures"
 
 
 def test_ids_are_telling():
-    ids = [cell["id"] for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]]
+    cells = json.loads(SAVED.read_text(encoding="utf-8"))["cells"]
+    ids = [cell["id"] for cell in cells]
     assert not {i for i in ids if ids.count(i) > 1}, "give each cell an id of its own"
     bad = [i for i in ids if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", i)]
     assert not bad, "cell ids are lower-case words with dashes between"
@@ -112,321 +153,792 @@ def test_ids_are_telling():
 
 def test_outputs_show_no_paths_addresses_or_warnings(saved):
     texts = [o.get("text", "") for o in outputs(saved)]
-    texts += [
-        v for o in outputs(saved) for k, v in o.get("data", {}).items() if k.startswith("text/")
-    ]
-    bad = re.compile(
-        r"(/home/|/root/|/tmp/|/work/|\\Users\\|/Users/|object at 0x|<matplotlib|Warning|\r)"
-    )
-    assert not [text for text in texts if bad.search(text)]
-    assert not [o for o in outputs(saved) if any("widget" in k for k in o.get("data", {}))]
+    data = [item for o in outputs(saved) for item in o.get("data", {}).items()]
+    texts += [text for kind, text in data if kind.startswith("text/")]
+    bad = r"/home/|/root/|/tmp/|/work/|\\Users\\|/Users/|object at 0x|Warning|\r"
+    assert not [text for text in texts if re.search(bad, text)]
+    assert not [kind for kind, _ in data if "widget" in kind]
 
 
 def test_every_figure_has_alternative_text(saved):
-    pictures = [o for o in outputs(saved) if "image/png" in o.get("data", {})]
+    pictures = holding(outputs(saved), "image/png")
     assert len(pictures) > 20
-    without = [
-        cell.id
-        for cell in code_cells(saved)
-        for o in cell.outputs
-        if "image/png" in o.get("data", {}) and not o.metadata.get("image/png", {}).get("alt")
-    ]
-    assert not without, "display each figure with alternative text: plots.py has the function"
+    alts = [o.metadata.get("image/png", {}).get("alt", "") for o in pictures]
+    assert all(alts), "display each figure with `show`"
     assert not re.findall(r"!\[\s*\]\(|<img(?![^>]*\balt=)", prose(saved) + readme())
 
 
 def test_links_lead_to_headings(saved):
-    text = prose(saved)
-    anchors = [m.strip().replace(" ", "-") for m in re.findall(r"^#+ (.+)$", text, re.M)]
-    anchors = [re.sub(r"[*`]", "", anchor) for anchor in anchors]
-    shown = "\n".join(o.get("data", {}).get("text/markdown", "") for o in outputs(saved))
-    links = [unquote(m) for m in re.findall(r"(?:\]\(|href=\")#([^)\"]+)", text + shown)]
-    assert len(links) >= 8
-    assert not [link for link in links if link not in anchors], "links to no heading"
-    assert not [link for link in links if anchors.count(link) > 1], "links to two headings"
+    found = headings(saved)
+    assert not [h for h in found if found.count(h) > 1], "two headings are the same"
+    anchors = {re.sub(r"[*`]", "", h.strip()).replace(" ", "-") for h in found}
+    shown = [o.data["text/markdown"] for o in holding(outputs(saved), "text/markdown")]
+    text = "\n".join([prose(saved), *shown])
+    links = {unquote(m) for m in re.findall(r"(?:\]\(|href=\")#([^)\"]+)", text)}
+    assert len(links) > 30
+    assert not links - anchors, "links to no heading"
 
 
 def test_no_placeholder_is_left(saved):
-    pattern = r"WRITE CODE|TODO|FIXME|TBD|XXX|[Pp]laceholder"
+    pattern = r"WRITE CODE|TODO|FIXME|TBD|XXX|\bEX(ERCISE)?\d|[Pp]laceholder|\?\?"
     assert not [c.id for c in saved.cells if re.search(pattern, c.source)]
     assert not re.findall(pattern, readme())
 
 
-# --- One truth: results, the summary's table, the answers on top, README ---------------------
+# One truth: results, the summary's table, the answers on top, README
 
 
-def test_summary_answers_and_results_are_the_same(saved):
+def named_rows(table):
+    """A summary's rows, {name: (text, link)}; a row with one cell filled is a title."""
+    rows, question = {}, None
+    for asked, *rest in table_rows(table):
+        if any(rest):
+            name = f"{question}: {asked}"
+            assert name not in rows, f"{name} stands twice"
+            rows[name] = tuple(rest)
+        else:
+            title = re.fullmatch(r"\*\*(?:Question (\d)|Beyond the sheet)\*\*", asked)
+            question = f"Q{title[1]}" if title[1] else "Further"
+    return rows
+
+
+def test_summary_and_answers_are_the_results(saved):
     table, results = summary(saved)
-    rows = [row for row in table_rows(table) if any(row[1:])]  # a row of one cell is a title
-    assert sorted(row[:2] for row in rows) == sorted([k, v[0]] for k, v in results.items())
-    wrong = [
-        label
-        for label, _, *rest in rows
-        if not any(f"(#{results[label][1].replace(' ', '-')})" in text for text in rest)
-    ]
-    assert not wrong, "each row links to the heading that its result names"
+    texts = {name: text for name, (text, _) in named_rows(table).items()}
+    assert texts == {name: result["text"] for name, result in results.items()}
     assert cell_of(saved, "answers").source == table, SAVE
-    headings = re.findall(r"^#+ (.+)$", prose(saved), re.M)
-    assert not {section for _, section in results.values()} - set(headings)
+
+
+def test_answers_link_to_their_sections_in_document_order(saved):
+    table, results = summary(saved)
+    places = []
+    for name, (_, link) in named_rows(table).items():
+        section = results[name]["section"]
+        assert section in headings(saved), f"{name} is of a section that is not there"
+        number = section.split()[0]
+        assert link == f"[{number}](#{section.replace(' ', '-')})", name
+        assert re.match("Further" if number[0] == "6" else f"Q{number[0]}:", name), name
+        places.append(headings(saved).index(section))
+    assert places == sorted(places)
+
+
+def test_answers_take_a_page_and_a_half(saved):
+    names = list(named_rows(summary(saved)[0]))
+    beyond = [name for name in names if name.startswith("Further")]
+    assert names[len(names) - len(beyond) :] == beyond, "they stand below the others"
+    assert 0 < len(beyond) <= ROWS_BEYOND
+    assert 30 <= len(names) - len(beyond) <= ROWS
 
 
 def test_readme_quotes_the_notebook(saved):
     _, results = summary(saved)
-    quoted = re.search(r"<!-- results -->\n(.*?)<!-- /results -->", readme(), re.S)
-    assert quoted, "README's table stands between <!-- results --> and <!-- /results -->"
+    marked = r"<!-- results -->\n(.*?)<!-- /results -->"
+    quoted = re.search(marked, readme(), re.S)
+    assert quoted, (
+        "README's table stands between <!-- results --> and <!-- /results -->"
+    )
     rows = table_rows(quoted[1])
     assert len(rows) >= 5
     unknown = [label for label, _ in rows if label not in results]
     assert not unknown, "README's labels are those of the notebook's results"
-    assert rows == [[label, results[label][0]] for label, _ in rows], SAVE
+    assert rows == [[label, results[label]["text"]] for label, _ in rows], SAVE
 
 
 def test_readme_shows_the_staircase(saved):
-    pictures = [o.data["image/png"] for o in cell_of(saved, "staircase").outputs if "data" in o]
+    pictures = holding(cell_of(saved, "staircase").outputs, "image/png")
     assert len(pictures) == 1, SAVE
     assert re.search(r"!\[[^\]]+\]\(docs/staircase\.png\)", readme())
-    assert (ROOT / "docs/staircase.png").read_bytes() == base64.b64decode(pictures[0]), SAVE
+    png = base64.b64decode(pictures[0].data["image/png"])
+    assert (ROOT / "docs/staircase.png").read_bytes() == png, SAVE
 
 
-# --- Sizes -----------------------------------------------------------------------------------
+# Numbers as they are quoted
 
 
-def test_sizes(saved):
-    sizes = [line_count(cell) for cell in code_cells(saved)]
-    assert sum(sizes) <= CODE_LINES, "say less, or move what only draws to plots.py"
-    assert len(sizes) <= CODE_CELLS, "join cells that make one step"
-    assert statistics.median(sizes) <= MEDIAN, "split cells that make several steps"
+class Quoted(NamedTuple):
+    """A number in a text: what it says, half of its last digit, if it is in percent."""
+
+    value: float
+    half: float
+    percent: bool
+    start: int
+
+    def rounds(self, value):
+        """Whether the number is that value, rounded."""
+        return abs(self.value - value) <= self.half * (1 + 1e-9) + 1e-9 * abs(value)
+
+
+DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[+-]?\d+)?"
+INTERVAL = rf"(?:(?:\s*(?:±|–|to|and|or|,|/)\s*|\s*\()[-−]?{DIGITS})*"
+
+
+def quoted(text):
+    """The numbers in a text, without what is part of a name, as the 10 of CIFAR-10."""
+    found = []
+    for match in re.finditer(rf"(?<![\w.,^-])(?<!\d−)[-+−]?{DIGITS}", text):
+        digits = match[0].replace("−", "-").replace(",", "")
+        mantissa, _, power = digits.partition("e")
+        places = len(mantissa.partition(".")[2])
+        half = 0.5 * 10.0 ** (int(power or 0) - places)
+        percent = re.match(rf"{INTERVAL}\)?\s*%", text[match.end() :]) is not None
+        found.append(Quoted(float(digits), half, percent, match.start()))
+    return found
+
+
+def stand_in_order(values, texts):
+    """Whether each value, rounded, is one of the quoted numbers, in the same order."""
+    rest = iter(texts)
+    return all(any(number.rounds(value) for number in rest) for value in values)
+
+
+def flat(values):
+    return [float(value) for value in np.ravel(values)]
+
+
+def disagreements(result):
+    """What is wrong between the text of a result and its values.
+
+    Accuracies, exact and other numbers stand in the text, in the same order, and of
+    errors the largest; counts of images do, or they are the accuracy's numerator. An
+    accuracy in the text is one of the values, or the difference of two."""
+    values, numbers = result["values"], quoted(result["text"])
+    accuracies = [100 * value for value in flat(values.get("accuracy", []))]
+    images = flat(values.get("images", []))
+    if len(images) == 1 and accuracies:  # so many of a whole number are right
+        total = images[0] / accuracies[0] * 100
+        images = [] if abs(total - round(total)) < 1e-6 else images
+    needed = {
+        "accuracy": accuracies,
+        "images": images,
+        "error": [max(flat(values["error"]))]
+        if values.get("error") is not None
+        else [],
+        "exact": flat(values.get("exact", [])),
+        "number": flat(values.get("number", [])),
+    }
+    wrong = [kind for kind, v in needed.items() if not stand_in_order(v, numbers)]
+    known = accuracies + [a - b for a in accuracies for b in accuracies]
+    for number in (n for n in numbers if math.isclose(n.half, 0.005) and n.percent):
+        if not any(number.rounds(value) for value in known):
+            wrong.append(f"{number.value} % is no value")
+    return wrong
+
+
+def test_texts_of_answers_agree_with_their_values(saved):
+    _, results = summary(saved)
+    wrong = {name: disagreements(result) for name, result in results.items()}
+    assert not {name: found for name, found in wrong.items() if found}
+    assert sum(bool(result["values"]) for result in results.values()) > 30
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "right"),
+    [
+        ("92.31 % (91.77 to 92.82)", {"accuracy": [0.92312, 0.9177, 0.92823]}, True),
+        ("92.31 % (91.77 to 92.82)", {"accuracy": [0.92312, 0.92823, 0.9177]}, False),
+        ("92.31 %", {"accuracy": 0.9232}, False),
+        ("92.31 %", {}, False),
+        ("92.31 %", {"accuracy": 0.9231, "images": 9231}, True),
+        ("92.31 %", {"accuracy": 0.9231, "images": 9232}, False),
+        ("92.31 % and 90.11 %", {"accuracy": 0.9231}, False),
+        ("training 93.00 %, test 92.00 %: 1.00 %", {"accuracy": [0.93, 0.92]}, True),
+        ("597 : 42, p < 0.001", {"images": [597, 42]}, True),
+        ("597 : 42, p < 0.001", {"images": [42, 597]}, False),
+        ("checked to 3e-11", {"error": [2.7e-11, 1e-12]}, True),
+        ("checked to 3e-11", {"error": [2.7e-11, 4e-11]}, False),
+        ("42,000 of (5, 3, 32, 32)", {"exact": [42000, 5, 3, 32, 32]}, True),
+        ("42,000 of (5, 3, 32, 32)", {"exact": [42000, 3, 5, 32, 32]}, False),
+        ("[0, 0.437, -0.307]", {"number": [0, 0.43721, -0.306972]}, True),
+        ("[0, 0.437, -0.307]", {"number": [0, 0.43721, 0.306972]}, False),
+    ],
+)
+def test_disagreements_are_found(text, values, right):
+    assert (disagreements({"text": text, "values": values}) == []) == right
+
+
+# Numbers in the text
+
+# Numbers of the text that no output, table of benchmarks/ or setting has, and why they
+# may stand: a piece of a Markdown cell, and the reason.
+SOURCES = {
+    "22573": "the student's number, from the sheet",
+    "costs 0.69, one with 1 % costs 4.6": "-log 0.5 and -log 0.01",
+    "70 % of the training images, as asked": "from the sheet",
+    "the first 70 %": "the sheet's own split",
+    "7,840 weights": "784 pixels times 10 classes",
+    "one of 784 numbers": "28 times 28 pixels",
+    "about four times the variance": "benchmarks/facts.csv",
+    "about twice as wide": "the root of four",
+    "three times the epochs": "45 in place of 15",
+    "4.7 % error with 300 units": "cited beside it",
+    "1.6 % with 800 units": "cited beside it",
+    "0.7 % test error": "cited beside it",
+    "170 MB": "the size of the archive on CIFAR-10's page",
+    "up to ten times longer": "1 / (1 - 0.9), momentum's geometric series",
+    "28 → 26 → 11": "worked out by hand",
+    "nearly five times as many weights": "5,808 / 1,200",
+}
+
+
+# What the text says in words, and how the outputs must be for it to hold.
+
+
+def lost(notebook):
+    """What over-fitting takes from the softmax classifier, in points."""
+    train, valid = summary(notebook)[1]["Q1: Check for over-fitting"]["values"][
+        "accuracy"
+    ]
+    return 100 * (train - valid)
+
+
+def closer(notebook):
+    """How many times closer plain descent on the squared loss brings the outputs."""
+    table = holding(cell_of(notebook, "q5-methods").outputs, "text/markdown")[0]
+    distance = {
+        row[0]: float(row[2]) for row in table_rows(table.data["text/markdown"])
+    }
+    return distance["before"] / distance["descent on ½L²"]
+
+
+def stalled_error(notebook):
+    """The relative error of the filters after plain descent."""
+    name = "Q5: Train the new conv-layer C using the L2 loss to learn C_0"
+    return summary(notebook)[1][name]["values"]["number"]
+
+
+def conditions(notebook):
+    """The condition number in Question 5."""
+    text = cell_of(notebook, "q5-spectrum").outputs[0].text
+    return float(re.search(r"condition number ([\d.e+]+)", text)[1])
+
+
+def only_mlp(notebook):
+    """Of the images that only one of the two models gets right, the MLP's share."""
+    name = "Q3: Any additional observations / comments?"
+    mlp, softmax = summary(notebook)[1][name]["values"]["images"]
+    return mlp / (mlp + softmax)
+
+
+def softmax_accuracy(notebook):
+    """The test accuracy of the softmax classifier, in percent."""
+    name = "Q1: Report final performance on MNIST test set"
+    return 100 * summary(notebook)[1][name]["values"]["accuracy"][0]
+
+
+CLAIMS = {
+    "ends near 92 % on the test set": (softmax_accuracy, 91.5, 92.5),
+    "about 92 % of the digits right": (softmax_accuracy, 91.5, 92.5),
+    "about two points above validation": (lost, 1.5, 2.5),
+    "come more than ten times closer": (closer, 10, math.inf),
+    "outputs more than ten times closer": (closer, 10, math.inf),
+    "further from the truth than filters of zeros": (stalled_error, 1, math.inf),
+    "three million": (conditions, 2.5e6, 3.5e6),
+    "only one of the two gets right, most are the MLP's": (only_mlp, 0.5, 1),
+}
+
+LEFT_OUT = [  # what does not measure, in this order
+    r"(?s)^```.*?^```",  # code
+    r"`[^`\n]+`",
+    r"^#+ .*$",  # headings
+    r"^\|.*$",  # tables: of symbols, and of the answers
+    r"\[[^\]\n]*\]\(https?:[^)\s]*\)",  # citations
+    r"\]\([^)\n]*\)",  # targets of links
+    r"\[\d\.\d+",  # links to sections
+    r"\b[Ss]ections? \d\.\d+(?:(?:,| and| to) \d\.\d+)*",
+    r"\((?:see )?\d\.\d+(?:, \d\.\d+)*\)",
+    r"\bQuestions? \d(?:(?:,| and| to) \d)*",
+]
+FORMULA = r"(?s)\$\$.*?\$\$|\$[^$\n]+\$"
+FORMULA_NUMBER = r"\d+(?:\{,\}\d{3})*(?:\.\d+)?|\.\d+"
+POWER = r"(-?\d+\.\d+) ?\\cdot 10\^\{?(-?\d+)\}?"
+MANY = "two|three|four|five|six|seven|eight|nine|ten|twenty|fifty|hundred|thousand"
+FACTOR = (
+    rf"\b(?:twice as|(?:{MANY}) times (?:as|the|too|more|less|\w+er)"
+    rf"|(?:{MANY}) points|(?:{MANY}) million)\b"
+)
+
+
+def blank(pattern, text):
+    """The text with spaces in place of what fits, so that all else keeps its place."""
+    return re.sub(pattern, lambda m: " " * len(m[0]), text, flags=re.M)
+
+
+def prose_numbers(source):
+    """The numbers (Quoted) in a Markdown cell that must have a source.
+
+    All in its text but for those in headings, tables, code, citations, and references
+    to sections and questions. Formulas are worked by hand, so they count only if they
+    hold a decimal times a power of ten, or a mere number before a percent sign."""
+    for pattern in LEFT_OUT:
+        source = blank(pattern, source)
+    found = []
+    for formula in re.finditer(FORMULA, source):
+        for power in re.finditer(POWER, formula[0]):
+            start = formula.start() + power.start()
+            found += [n._replace(start=start) for n in quoted(f"{power[1]}e{power[2]}")]
+    source = re.sub(r"\$(-?[\d.]+)\$(?= ?%)", r" \1 ", source)
+    return found + quoted(blank(FORMULA, source))
+
+
+class Known(NamedTuple):
+    """Numbers that a text may quote: any, and those that are in percent."""
+
+    numbers: list
+    percents: list
+
+    def has(self, number):
+        among = self.percents if number.percent else self.numbers
+        return any(number.rounds(value) for value in among)
+
+
+def shown_numbers(shown):
+    """The Known numbers of some outputs: prints, tables, texts of figures."""
+    numbers, percents = [], []
+
+    def read(text, percent=False):
+        for number in quoted(text):
+            numbers.append(number.value)
+            if percent or number.percent:
+                percents.append(number.value)
+
+    for output in shown:
+        read(output.get("text", ""))
+        table = table_rows(output.get("data", {}).get("text/markdown", ""), header=True)
+        for row in table:
+            for name, cell in zip(table[0], row, strict=True):
+                read(cell, percent="%" in name)
+        described = output.get("metadata", {}).get("image/png", {})
+        for axes in described.get("axes", []):
+            read(" ; ".join([axes["title"], axes["x"], axes["y"], *axes["legend"]]))
+        read(described.get("alt", ""))
+    return Known(numbers, percents)
+
+
+def benchmark_numbers(path):
+    """The Known numbers of a table in benchmarks/; fractions in percent, too."""
+    with (ROOT / path).open(encoding="utf-8", newline="") as file:
+        cells = [cell for row in csv.reader(file) for cell in row]
+    numbers = [number.value for cell in cells for number in quoted(cell)]
+    return Known(numbers, numbers + [100 * value for value in numbers if 0 < value < 1])
+
+
+def code_numbers(notebook):
+    """The numbers that the code writes down, settings among them."""
+    numbers = set()
+    for cell in code_cells(notebook):
+        code = TransformerManager().transform_cell(cell.source)
+        for token in tokenize.generate_tokens(io.StringIO(code).readline):
+            if token.type == tokenize.NUMBER:
+                numbers.add(float(abs(ast.literal_eval(token.string))))
+    return numbers
+
+
+def formula_numbers(source):
+    """The numbers in the formulas of a Markdown cell."""
+    formulas = " ".join(re.findall(FORMULA, source))
+    return {float(n.replace("{,}", "")) for n in re.findall(FORMULA_NUMBER, formulas)}
+
+
+def chapters(notebook):
+    """{cell id: the "## " heading above it}."""
+    heading, found = "(top)", {}
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            heading = (re.findall(r"^## +(.+)$", cell.source, re.M) or [heading])[-1]
+        found[cell.id] = heading
+    return found
+
+
+def sentence(text, start):
+    """The sentence of a text around a place."""
+    ends = [0, *(m.end() for m in re.finditer(r"[.?!]\)?\s", text)), len(text)]
+    return next(text[a:b] for a, b in itertools.pairwise(ends) if a <= start < b)
+
+
+def may_quote(notebook, cell, start):
+    """What a number at a place of a Markdown cell may quote: the tables of benchmarks/
+    that its sentence names; or else the outputs of its chapter, and the tables that its
+    cell names; in chapters without outputs of their own, all outputs."""
+    named = r"`(benchmarks/[\w./-]+\.csv)`"
+    tables = re.findall(named, sentence(cell.source, start))
+    if tables:
+        return [benchmark_numbers(path) for path in tables]
+    places = chapters(notebook)
+    own = [c for c in code_cells(notebook) if places[c.id] == places[cell.id]]
+    shown = [o for c in own if c.id != "summary" for o in c.outputs] or outputs(
+        notebook
+    )
+    tables = re.findall(named, cell.source)
+    return [shown_numbers(shown), *(benchmark_numbers(path) for path in tables)]
+
+
+def without_source(notebook, sources):
+    """(unfounded, unused): what the text quotes and nothing shows, as pairs (cell id,
+    words); and the pieces of `sources` that stand nowhere, or that need no reason.
+
+    What is not in percent may also be a number of the code, as settings are, or of a
+    formula in the same cell, that is, worked out by hand."""
+    code = code_numbers(notebook)
+    unfounded, used = [], set()
+    for cell in (c for c in markdown_cells(notebook) if c.id != "answers"):
+        text, written = cell.source, code | formula_numbers(cell.source)
+        unknown = [m.start() for m in re.finditer(FACTOR, text)]
+        for number in prose_numbers(text):
+            known = may_quote(notebook, cell, number.start)
+            by_hand = not number.percent and abs(number.value) in written
+            if not by_hand and not any(k.has(number) for k in known):
+                unknown.append(number.start)
+        places = [
+            (p, m.span()) for p in sources for m in re.finditer(re.escape(p), text)
+        ]
+        for start in unknown:
+            covering = {piece for piece, (low, high) in places if low <= start < high}
+            used |= covering
+            if not covering:
+                unfounded.append((cell.id, text[max(0, start - 50) : start + 40]))
+    return unfounded, set(sources) - used
+
+
+def test_numbers_in_the_text_have_a_source(saved):
+    unfounded, unused = without_source(saved, SOURCES | CLAIMS)
+    assert not unfounded, "show these, cut the claim, or give the source in SOURCES"
+    assert not unused & set(SOURCES), (
+        "SOURCES has what needs no reason, or is not there"
+    )
+    files = re.findall(r"\bbenchmarks/\S+", " ".join(SOURCES.values()))
+    assert files and all((ROOT / file).is_file() for file in files), files
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_claims_in_words_hold(saved, claim):
+    assert claim in prose(saved), "the text no longer says so: take it out of CLAIMS"
+    measure, low, high = CLAIMS[claim]
+    assert low < measure(saved) < high
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("It gets 92 % right, or 1,234 of 2,000.", [92, 1234, 2000]),
+        ("from 1.5 to -2.5e-3 and −7", [1.5, -2.5e-3, -7]),
+        (
+            "# 1.2 A heading\n\n| a | 3 |\n\n`4` [5.1](#5.1-x) [B, 2010](https://b.c)",
+            [],
+        ),
+        ("(1.2, 3.4), sections 1.2 and 2.3, Questions 1 to 5; 6", [6]),
+        ("CIFAR-10, L2, $x = 7$, $$y = 8\\,\\%$$", []),
+        (
+            "$-1.9 \\cdot 10^{-22}$ and $2 \\cdot 10^{-22}$; $99$ %, $98$",
+            [-1.9e-22, 99],
+        ),
+    ],
+)
+def test_numbers_of_a_text_are_found(text, numbers):
+    assert [number.value for number in prose_numbers(text)] == pytest.approx(numbers)
+
+
+@pytest.mark.parametrize(
+    ("text", "piece"),
+    [
+        ("right are 92.3 %", None),
+        ("right are 92 %", None),
+        ("right are 93 %", "93 %"),
+        ("right are 92.4 %", "92.4 %"),
+        ("it is 7 %", "7 %"),
+        ("it takes 7 epochs", None),
+        ("it takes 9 epochs", "9 epochs"),
+        ("right are 94.4 %", "94.4 %"),
+        ("before 92 %. Now 41 % (`benchmarks/exercises.csv`).", None),
+        ("Now 92.31 % (`benchmarks/exercises.csv`).", "92.31 %"),
+        ("by hand, $2 \\cdot 4.5 = 9$: so 9", None),
+        ("it is ten times closer", "ten times closer"),
+        ("$x$ is used two times", None),
+    ],
+)
+def test_numbers_without_source_are_found(text, piece):
+    output = nbformat.v4.new_output("stream", text="accuracy 92.31 %")
+    code = nbformat.v4.new_code_cell("epochs = 7", outputs=[output])
+    other = nbformat.v4.new_output("stream", text="accuracy 94.44 %")
+    cells = [
+        nbformat.v4.new_markdown_cell("## 1"),
+        code,
+        nbformat.v4.new_markdown_cell(text),
+        nbformat.v4.new_markdown_cell("## 2"),
+        nbformat.v4.new_code_cell("", outputs=[other]),
+    ]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    unfounded, unused = without_source(notebook, {})
+    assert len(unfounded) == (piece is not None)
+    assert not unused
+    if piece:
+        assert without_source(notebook, {piece: "a reason"}) == ([], set())
+    assert without_source(notebook, {"right": "no number"})[1] == {"right"}
+
+
+# Code
+
+
+def docstring_lines(tree):
+    """The line numbers of all docstrings."""
+    kinds = ast.Module, ast.ClassDef, ast.FunctionDef
+    lines = set()
+    for node in (n for n in ast.walk(tree) if isinstance(n, kinds)):
+        if ast.get_docstring(node) is not None:
+            lines |= {*range(node.body[0].lineno, node.body[0].end_lineno + 1)}
+    return lines
+
+
+def line_count(source):
+    """Lines of code and comments: neither blank nor of a docstring."""
+    left_out = docstring_lines(parsed(source))
+    lines = enumerate(source.splitlines(), start=1)
+    return sum(bool(line.strip()) and k not in left_out for k, line in lines)
 
 
 def test_no_cell_is_long(saved):
     def bound(cell):
-        is_class = any(isinstance(node, ast.ClassDef) for node in parsed(cell.source).body)
-        return CLASS_LINES if is_class else CELL_LINES
+        body = parsed(cell.source).body
+        return (
+            CLASS_LINES
+            if any(isinstance(n, ast.ClassDef) for n in body)
+            else CELL_LINES
+        )
 
-    long = {c.id: line_count(c) for c in code_cells(saved) if line_count(c) > bound(c)}
-    assert not long, f"at most {CELL_LINES} lines a cell, {CLASS_LINES} with a class: split these"
+    counts = {
+        cell.id: (line_count(cell.source), bound(cell)) for cell in code_cells(saved)
+    }
+    long = {
+        name: (count, most) for name, (count, most) in counts.items() if count > most
+    }
+    assert not long, "split these, by what they say"
 
 
-def test_plots_is_short():
-    lines = (ROOT / "plots.py").read_text(encoding="utf-8").splitlines()
-    assert len(list(filter(str.strip, lines))) <= PLOTS_LINES, (
-        "plots.py holds what the notebook calls, and no options more"
-    )
+def test_lines_of_docstrings_are_not_counted():
+    assert line_count('def f():\n    """A\n\n    b."""\n\n    # why\n    return 1') == 3
+    assert line_count('x = """\na\n"""') == 3
 
 
-# --- Closed ----------------------------------------------------------------------------------
+def test_public_definitions_have_docstrings(saved):
+    kinds = ast.ClassDef, ast.FunctionDef
+    found = [n for c in definitions(saved) for n in parsed(c.source).body]
+    public = [n for n in found if isinstance(n, kinds) and not n.name.startswith("_")]
+    assert len(public) > 50
+    assert not [node.name for node in public if not ast.get_docstring(node)]
+
+
+def test_cells_that_only_draw_say_so(saved):
+    """Such a cell begins with `# Figure:`, and one that begins so shows a figure."""
+    for cell in (cell for cell in code_cells(saved) if cell.outputs):
+        pictures = holding(cell.outputs, "image/png")
+        only_draws = len(pictures) == len(cell.outputs) and "record(" not in cell.source
+        said = cell.source.startswith("# Figure: ")
+        assert said or not only_draws, f"{cell.id} only draws: begin with `# Figure:`"
+        assert pictures or not said, f"{cell.id} shows no figure"
 
 
 def ruff(*arguments, **settings):
     command = [sys.executable, "-m", "ruff", *arguments]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", **settings)
+    run = subprocess.run(
+        command, cwd=ROOT, capture_output=True, encoding="utf-8", **settings
+    )
     return run.returncode, run.stdout + run.stderr
 
 
 @pytest.mark.parametrize("command", [["check"], ["format", "--check"]])
 def test_ruff(command):
-    code, said = ruff(*command, ".")
+    code, said = ruff(*command, "--config", "line-length = 88", ".")
     assert code == 0, said
 
 
 def test_definitions_are_closed():
-    """Functions use their arguments, other definitions and imports; each is defined once."""
+    """Functions use arguments, other definitions and imports; each is defined once."""
     assert "def " in definition_source(), "no cell has the tag `definitions`"
     rules = "check", "--isolated", "--select", "F821,F811", "--output-format", "concise"
-    code, said = ruff(*rules, "--stdin-filename", "definitions.py", "-", input=definition_source())
-    assert code == 0, "pass these as arguments, or define them once, in a tagged cell:\n" + said
+    name = "--stdin-filename", "definitions.py", "-"
+    code, said = ruff(*rules, *name, input=definition_source())
+    assert code == 0, "pass these as arguments, or define them once:\n" + said
 
 
-def bound_names(tree):
-    """The global names that a module's code binds: assigned, defined, imported, looped over."""
-    names, nodes = set(), [tree]
-    inner = ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp
-    while nodes:
-        node = nodes.pop()
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.add(node.name)
-            nodes += [n for n in ast.walk(node) if isinstance(n, ast.Global)]
-            continue
-        if isinstance(node, inner):  # only := binds a name outside
-            nodes += [n for n in ast.walk(node) if isinstance(n, ast.NamedExpr)]
-            continue
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
-            names.add(node.id)
-        elif isinstance(node, ast.Global):
-            names.update(node.names)
-        elif isinstance(node, ast.alias):
-            names.add(node.asname or node.name.split(".")[0])
-        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar):
-            names.add(node.name)
-        elif isinstance(node, ast.MatchMapping):
-            names.add(node.rest)
-        nodes += ast.iter_child_nodes(node)
-    return names - {None}
+def scopes(table):
+    """A symbol table and all within it."""
+    return [
+        table,
+        *(scope for child in table.get_children() for scope in scopes(child)),
+    ]
 
 
-def names_of_several_questions(notebook):
-    """{name: the "## " headings under which it is bound}, where there are several."""
-    heading, where = "(top)", defaultdict(list)
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            heading = (re.findall(r"^## +(.+)$", cell.source, re.M) or [heading])[-1]
-        elif cell.cell_type == "code":
-            for name in bound_names(parsed(cell.source)) - THROW_AWAY:
-                where[name] += [heading] if heading not in where[name] else []
-    return {name: headings for name, headings in where.items() if len(headings) > 1}
+def global_names(source):
+    """(bound, read): the global names that a cell's code binds, and those it reads."""
+    top, *inner = scopes(symtable.symtable(source, "cell", "exec"))
+    bound = {
+        s.get_name() for s in top.get_symbols() if s.is_assigned() or s.is_imported()
+    }
+    read = {s.get_name() for s in top.get_symbols() if s.is_referenced()}
+    for symbol in (s for scope in inner for s in scope.get_symbols() if s.is_global()):
+        (bound if symbol.is_assigned() else read).add(symbol.get_name())
+    return bound, read
 
 
-def test_a_global_name_belongs_to_one_question(saved):
-    several = names_of_several_questions(saved)
-    assert not several, "rename these in one of their questions, so that any cell can run again"
+def taken_over(notebook):
+    """{name: (questions, cells)}: bound in several questions, and read by cells that do
+    not bind it themselves, so that what they do depends on which ran last."""
+    places, questions, readers = (
+        chapters(notebook),
+        defaultdict(list),
+        defaultdict(list),
+    )
+    for cell in code_cells(notebook):
+        bound, read = global_names(TransformerManager().transform_cell(cell.source))
+        for name in bound:
+            where = questions[name]
+            where += [places[cell.id]] if places[cell.id] not in where else []
+        for name in read - bound:
+            readers[name].append(cell.id)
+    several = (name for name, where in questions.items() if len(where) > 1)
+    return {name: (questions[name], readers[name]) for name in several if readers[name]}
+
+
+def test_a_name_that_other_cells_read_belongs_to_one_question(saved):
+    found = taken_over(saved)
+    assert not found, "rename these in one of their questions: any cell can run again"
 
 
 @pytest.mark.parametrize(
-    ("source", "names"),
+    ("source", "bound", "read"),
     [
-        ("x = y = 1; z: int = 2; w += 1; v: int", "x y z w v"),
-        ("(a, [b, *c]), d.e, f[0] = g", "a b c"),
-        ("for i, (j, _) in k:\n    l = i\nelse:\n    m = 1", "i j _ l m"),
-        ("with open(f) as g, h as (i, j):\n    k = 1", "g i j k"),
-        ("def f(a):\n    b = 1\nclass C:\n    d = 1\nasync def g(): pass", "f C g"),
-        ("def f():\n    global counter\n    counter = 1", "f counter"),
-        ("x = [i for i in (lambda k: k)(y)]", "x"),
-        ("any((last := n) for n in y)", "last"),
-        ("import a.b, c as d\nfrom e import f as g, h", "a d g h"),
-        ("try:\n    x = 1\nexcept E as e:\n    y = 1\nfinally:\n    z = 1", "x e y z"),
-        ("if a:\n    b = 1\nelif c:\n    d = 1\nwhile (e := f()):\n    del g", "b d e g"),
-        ("match a:\n    case [b, *c]: pass\n    case {'k': d, **e}: pass", "b c d e"),
-        ("%matplotlib inline\nresults['x'] = layer.W = print(y)", ""),
+        ("x = y = 1; z: int = 2; v: int", "x y z v", "int"),
+        ("(a, [b, *c]), d.e, f[0] = g", "a b c", "d f g"),
+        ("for i, (j, _) in k:\n    l = i\nelse:\n    m = 1", "i j _ l m", "i k"),
+        ("with open(f) as g, h as (i, j):\n    k = 1", "g i j k", "open f h"),
+        ("def f(a):\n    b = a + c\n    return d", "f", "c d"),
+        ("class C:\n    d = e\n    def m(self): return f", "C", "e f"),
+        ("def f():\n    global counter\n    counter = 1", "f counter", ""),
+        ("x = [i for i in (lambda k: k + j)(y)]", "x", "j y"),
+        ("any((last := n) for n in y)", "last", "any y"),
+        ("import a.b, c as d\nfrom e import f as g, h", "a d g h", ""),
+        ("try:\n    x = 1\nexcept E as e:\n    y = 1", "x e y", "E"),
+        (
+            "match a:\n    case [b, *c]: pass\n    case {'k': d, **e}: pass",
+            "b c d e",
+            "a",
+        ),
+        ("results['x'] = layer.W = print(y)", "", "results layer print y"),
     ],
-)  # fmt: skip
-def test_names_that_code_binds_are_found(source, names):
-    assert bound_names(parsed(source)) == set(names.split())
+)
+def test_global_names_of_code_are_found(source, bound, read):
+    assert global_names(source) == (set(bound.split()), set(read.split()))
 
 
-def test_names_of_two_questions_are_found():
-    texts = "# T", "a = 1", "## Q1\n\n### 1.1", "b = a", "b = 2; rng = 1", "## Q2", "def b(): pass"
+def test_names_taken_over_from_two_questions_are_found():
+    texts = "# T", "a = 1", "## Q1", "b = a\nx = 1; x", "## Q2", "b = 2; x = 2; x", "b"
     kinds = {"#": nbformat.v4.new_markdown_cell}
     cells = [kinds.get(text[0], nbformat.v4.new_code_cell)(text) for text in texts]
-    cells += [nbformat.v4.new_code_cell("a = 2; rng = 3; c = 1")]
-    found = names_of_several_questions(nbformat.v4.new_notebook(cells=cells))
-    assert found == {"a": ["(top)", "Q2"], "b": ["Q1", "Q2"]}
+    found = taken_over(nbformat.v4.new_notebook(cells=cells))
+    assert found == {"b": (["Q1", "Q2"], [cells[-1].id])}
 
 
-# --- Runs of the whole -----------------------------------------------------------------------
+# Runs of the whole
 
-NUMBER = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[+-]?\d+)?"
-SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
-
-
-def numbers(text):
-    """The numbers in an answer as pairs (kind, value)."""
-    text = re.sub(r"\s*[×·]\s*10([⁻⁰¹²³⁴-⁹]+)", lambda m: "e" + m[1].translate(SUPERSCRIPTS), text)
-    found = []
-    for match in re.finditer(rf"(?<![\w.])[-−]?{NUMBER}", text):
-        digits, rest = match[0].replace("−", "-"), text[match.end() :]
-        if text[: match.start()].endswith(("p = ", "p < ")):
-            kind = "choice"  # it says nothing where counts of few images decide
-        elif re.match(rf"(\s*(±|–|to|and|of|/)\s*[-−]?{NUMBER})*\s*%", rest):
-            kind = "percent"
-        elif re.match(r"\s*(ms|µs|s|min|minutes?|seconds?)\b", rest):
-            kind = "time"
-        elif "e" in digits:
-            kind = "power"  # 1.2e-10
-        elif "." in digits:
-            kind = "decimal"
-        else:
-            kind = "count" if "," in digits else "choice"  # 1,234 or 3: a class, a setting
-        found.append((kind, float(digits.replace(",", ""))))
-    return found
+# Images far from those that were learned from: small differences in the weights, which
+# other machines' rounding makes, count for more there.
+SHIFTED, SHIFTED_BOUND = "Further: ConvNet, test images shifted by 2, 4, 6 pixels", 0.05
 
 
-def agree(one, other, percent):
-    """Whether two numbers (kind, value) agree as far as two machines compute the same."""
-    kinds, (small, large) = {one[0], other[0]}, sorted((one[1], other[1]))
-    if kinds == {"percent"}:
-        return large - small <= percent + 1e-9
-    if kinds == {"time"} or kinds == {"choice"}:
-        return True
-    if kinds <= {"decimal", "choice"}:
-        return large - small <= 0.1 * max(abs(small), abs(large))
-    if kinds <= {"power", "decimal", "choice"}:  # the order of magnitude, down to rounding errors
-        least, most = sorted(max(abs(number), 1e-15) for number in (small, large))
-        return small * large >= 0 and most <= 30 * least
-    return kinds == {"count"} and small == large
+def agree(kind, one, other, accuracy=0.001):
+    """Whether two numbers of a kind agree as far as two machines compute the same."""
+    if kind == "accuracy":
+        return abs(one - other) <= accuracy + 1e-12
+    if kind == "images":
+        return abs(one - other) <= 10
+    if kind == "number":
+        return abs(one - other) <= 0.1 * max(abs(one), abs(other))
+    if kind == "error":  # the order of magnitude, down to rounding errors
+        least, most = sorted(max(value, 1e-15) for value in (one, other))
+        return least <= most <= 30 * least
+    return kind == "exact" and one == other
 
 
 def differences(before, again):
-    """What differs by too much between two results {label: [answer, heading]}."""
-    found = [label for label in before if label not in again]
-    found += [label for label in again if label not in before]
-    for label in set(before) & set(again):
-        old, new = numbers(before[label][0]), numbers(again[label][0])
-        if re.search("hyper-parameters|tuning", label):
-            continue  # settings, of which several are as good
-        percents = [0.3 if re.search("test|validation", label) else 0.5]
-        percents += [5 if "shifted" in label else 0.5] * len(old)  # outside what was learned
-        if len(old) != len(new) or not all(map(agree, old, new, percents)):
-            found.append(f"{label}: {before[label][0]} before, {again[label][0]} now")
+    """What differs by too much between two results {name: {section, text, values}}."""
+    found = [name for name in before if name not in again]
+    found += [name for name in again if name not in before]
+    for name in (name for name in before if name in again):
+        old, new = before[name], again[name]
+        bound = SHIFTED_BOUND if name == SHIFTED else 0.001
+        same = old["section"] == new["section"] and set(old["values"]) == set(
+            new["values"]
+        )
+        for kind in old["values"] if same else ():
+            pair = np.array(old["values"][kind]), np.array(new["values"][kind])
+            same &= pair[0].shape == pair[1].shape
+            numbers = zip(*map(flat, pair), strict=False)
+            same &= all(agree(kind, one, other, bound) for one, other in numbers)
+        if not same:
+            found.append(f"{name}: {old['text']} before, {new['text']} now")
     return found
 
 
 @pytest.mark.parametrize(
-    ("label", "before", "again", "same"),
+    ("kind", "before", "again", "same"),
     [
-        ("softmax, test accuracy", "92.52 %", "92.80\N{NO-BREAK SPACE}%", True),
-        ("softmax, test accuracy", "92.52 %", "92.85 %", False),
-        ("softmax, test accuracy", "92.52 % (91.9 to 93.0 %)", "92.5 % (92.3 to 93.4 %)", True),
-        ("softmax, test accuracy", "92.52 % (91.9 to 93.0 %)", "92.5 % (92.5 to 93.0 %)", False),
-        ("softmax, training accuracy", "92.52 %", "92.95 %", True),
-        ("Softmax: test, from 42,000 images", "92.52 %", "92.85 %", False),
-        ("Softmax: validation", "92.52 %", "92.85 %", False),
-        ("ConvNet, shifted", "99.40 %, 50.1 %", "99.50 %, 54.8 %", True),
-        ("ConvNet, shifted", "99.40 %, 50.1 %", "99.50 %, 55.2 %", False),
-        ("MLP tuning", "batch size 64, learning rate 0.5", "batch size 32, learning rate 2", True),
-        ("MLP, validation accuracy", "98.03 ± 0.05 %", "98.10 ± 0.40 %", True),
-        ("MLP, validation accuracy", "98.03 ± 0.05 %", "98.40 ± 0.05 %", False),
-        ("gradients", "1.2e-10", "3.0e-9", True),
-        ("gradients", "1.2e-10", "1.2e-8", False),
-        ("gradients", "1.2 × 10⁻¹⁰", "1.2 × 10⁻⁸", False),
-        ("blur", "6.7e-16", "0.0e+00", True),
-        ("blur", "6.7e-16", "0", True),
-        ("blur", "6.7e-05", "0.00012", True),
-        ("blur", "6.7e-05", "0", False),
-        ("filters", "relative error 1.5", "relative error 1.4", True),
-        ("filters", "relative error 1.5", "relative error 0.03", False),
-        ("gradients", "0, 0.43721, -0.306972", "0, 0.437, -0.307", True),
-        ("gradients", "0, 0.43721, -0.306972", "0, 0.437, 0.307", False),
-        ("gradients", "2.67216e-07", "-2.67216e-07", False),
-        ("gradients", "0", "0.437", False),
-        ("p", "86 : 57, p = 0.019", "83 : 60, p = 0.065", True),
-        ("p", "597 : 42, p < 0.001", "590 : 44, p < 0.001", True),
-        ("weights", "7,840", "7,850", False),
-        ("weights", "−7,840", "7,840", False),
-        ("time", "12.3 s, 4 ms", "99 s, 0.1 ms", True),
-        ("class", "best 1 (97.9 %), worst 8", "best 0 (98.1 %), worst 8", True),
-        ("class", "best 1, worst 8", "best 1", False),
-        ("class", "best 0, 98.2 %; worst 5, 87.4 %", "best 1, 98.0 %; worst 8, 87.6 %", True),
-        ("class", "best 0, 98.2 %; worst 5, 87.4 %", "best 0, 98.2 %; worst 5, 86.4 %", False),
-        ("class", "1 to 3 times", "1 to 3 %", False),
+        ("exact", [20, 3, 5, 5], [20, 3, 5, 5], True),
+        ("exact", [20, 3, 5, 5], [3, 20, 5, 5], False),
+        ("exact", 3e-5, 3.1e-5, False),
+        ("exact", [1, 2], [1, 2, 3], False),
+        ("exact", 1, [1], False),
+        ("accuracy", 0.9946, 0.9956, True),
+        ("accuracy", 0.9946, 0.9957, False),
+        ("accuracy", [0.9946, 0.9916], [0.9916, 0.9946], False),
+        ("accuracy", [[0.9, 0.8], [0.7, 0.6]], [[0.9, 0.8], [0.7, 0.61]], False),
+        ("accuracy", 0.9, math.nan, False),
+        ("images", [597, 42], [590, 50], True),
+        ("images", [597, 42], [42, 597], False),
+        ("images", [597, 42], [597, 53], False),
+        ("number", [0, 0.437, -0.307], [0, 0.440, -0.3], True),
+        ("number", [0, 0.437, -0.307], [0, 0.437, 0.307], False),
+        ("number", 0, 1e-9, False),
+        ("number", 1.5, 1.7, False),
+        ("error", 1.2e-10, 3.0e-9, True),
+        ("error", 1.2e-10, 1.2e-8, False),
+        ("error", 6.7e-16, 0, True),
+        ("error", 6.7e-5, 0, False),
+        ("error", 6.7e-5, math.nan, False),
+        ("other", 1, 1, False),
     ],
-)  # fmt: skip
-def test_comparison_of_answers(label, before, again, same):
-    found = differences({label: [before, "1.1"]}, {label: [again, "1.1"]})
-    assert (not found) == same
-    assert differences({label: [before, "1.1"]}, {}) == [label]
+)
+def test_comparison_of_answers(kind, before, again, same):
+    def one(section="1.1 A", **values):
+        return {"a": {"section": section, "text": "", "values": values}}
+
+    old = one(**{kind: before})
+    assert (differences(old, one(**{kind: again})) == []) == same
+    assert differences(old, {}) == differences({}, old) == ["a"]
+    assert differences(old, one()) and differences(old, one("1.2 B", **{kind: before}))
+
+
+def test_shifted_images_may_differ_more(saved):
+    results = summary(saved)[1]
+    assert SHIFTED in results
+    values = results[SHIFTED]["values"]
+    moved = {kind: (np.array(v) - 0.04).tolist() for kind, v in values.items()}
+    near = results | {SHIFTED: results[SHIFTED] | {"values": moved}}
+    assert not differences(results, near)
+    moved = {kind: (np.array(v) - 0.06).tolist() for kind, v in values.items()}
+    far = results | {SHIFTED: results[SHIFTED] | {"values": moved}}
+    assert len(differences(results, far)) == 1
 
 
 def copy_of_repository(folder):
-    """A copy of what running needs, but for data/; no cached run, no virtual environment."""
+    """A copy of what running needs, but for data/; no cached run, no environment."""
     folder.mkdir(exist_ok=True)
-    for name in NOTEBOOK.name, "plots.py", "C0_weights.npy":
-        shutil.copy(ROOT / name, folder)
+    shutil.copy(SAVED, folder / NOTEBOOK.name)
+    shutil.copy(ROOT / "C0_weights.npy", folder)
     shutil.copytree(ROOT / "tools", folder / "tools")
     return folder
 
 
 def run_offline(root, cwd):
-    """Run the notebook of a copy of the repository without a network; the results of build/."""
+    """Run the notebook of a copy of the repository without a network; its results."""
     names = "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"
     run = run_tool(root=root, cwd=cwd, **dict.fromkeys(names, "http://127.0.0.1:9"))
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-5000:]
@@ -436,18 +948,20 @@ def run_offline(root, cwd):
 
 
 @pytest.mark.slow
-def test_whole_notebook_reproduces_the_saved_figures(saved, tmp_path):
+def test_the_whole_gives_the_saved_answers_again(saved, tmp_path):
     """Runs everything in a copy, without a network, from another working directory."""
     root = copy_of_repository(tmp_path / "a folder with spaces")
     archives = shutil.ignore_patterns("*.tar.gz")  # of CIFAR-10: 170 MB
     shutil.copytree(ROOT / "data", root / "data", ignore=archives)
     again = run_offline(root, tmp_path)
     assert not differences(summary(saved)[1], again)
-    assert (root / NOTEBOOK.name).read_bytes() == NOTEBOOK.read_bytes()
+    assert not {name: found for name in again if (found := disagreements(again[name]))}
+    assert (root / NOTEBOOK.name).read_bytes() == SAVED.read_bytes()
 
 
 def write_other_data(folder, names, seed=0):
-    """A data set in MNIST's four files: as many kinds of noisy stripes as names, 18x16 pixels."""
+    """A data set in MNIST's four files: as many kinds of noisy stripes as names, one
+    label in twenty drawn anew, so that no model gets all images right."""
     rng = np.random.default_rng(seed)
     row, column = np.indices((18, 16))
     kinds = np.stack([(row * (k + 1) + column * k) % 5 < 2 for k in range(len(names))])
@@ -455,26 +969,27 @@ def write_other_data(folder, names, seed=0):
     for part, count in ("train", 1000), ("t10k", 300):
         labels = rng.integers(0, len(kinds), count).astype(np.uint8)
         images = 120 * kinds[labels] + rng.integers(0, 136, (count, 18, 16))
-        for array, name in (images.astype(np.uint8), "images-idx3"), (labels, "labels-idx1"):
+        anew = rng.integers(0, len(kinds), count).astype(np.uint8)
+        labels = np.where(rng.random(count) < 0.05, anew, labels)
+        arrays = {"images-idx3": images.astype(np.uint8), "labels-idx1": labels}
+        for name, array in arrays.items():
             with gzip.open(folder / f"{part}-{name}-ubyte.gz", "wb") as file:
                 idx2numpy.convert_to_file(file, array)
 
 
 def set_variable(notebook, name, value):
     """Write another value behind `NAME = `, which must stand in exactly one place."""
-    count = 0
-    for cell in code_cells(notebook):
-        line = f"{name} = {value}"
-        cell.source, n = re.subn(
-            rf"^{name} = .*", lambda _, line=line: line, cell.source, flags=re.M
-        )
-        count += n
+    pattern = re.compile(rf"^{name} = .*", re.M)
+    cells = [cell for cell in code_cells(notebook) if pattern.search(cell.source)]
+    assert len(cells) == 1, f"{name} is set in one cell of the notebook"
+    line = f"{name} = {value}"
+    cells[0].source, count = pattern.subn(lambda _: line, cells[0].source)
     assert count == 1, f"{name} is set in one line of the notebook"
 
 
 @pytest.mark.slow
 def test_every_cell_runs_on_other_data(tmp_path):
-    """Other images, sizes and counts in MNIST's format: only folder and class names change."""
+    """Other images, sizes, counts in MNIST's format: only folder and names change."""
     root = copy_of_repository(tmp_path / "copy")
     (root / "data").mkdir()
     shutil.copy(ROOT / "data" / "cifar10_sample.bin", root / "data")
@@ -482,12 +997,17 @@ def test_every_cell_runs_on_other_data(tmp_path):
     write_other_data(root / "stripes", names)
     notebook = nbformat.read(root / NOTEBOOK.name, as_version=4)
     set_variable(notebook, "CLASS_NAMES", names)
-    set_variable(notebook, "DIGITS", 'Path("stripes")')
+    set_variable(notebook, "DIGITS", '"stripes"')
     nbformat.write(notebook, root / NOTEBOOK.name)
     results = run_offline(root, tmp_path)
-    accuracies = {
-        label: numbers(answer)[0][1]
-        for label, (answer, _) in results.items()
-        if re.search("test, from", label)
-    }
-    assert len(accuracies) == 4 and min(accuracies.values()) > 90, accuracies
+    sizes = results[
+        "Q1: Load the MNIST data; maintain a train-val split; print the size"
+    ]
+    assert sizes["values"]["exact"] == [700, 300, 300]
+    tests = [
+        "Q1: Report final performance on MNIST test set",
+        "Q3: Report final performance on MNIST test set",
+        "Further: The same MLP and ConvNet, test set",
+    ]
+    for name in tests:
+        assert min(flat(results[name]["values"]["accuracy"])[::3]) > 0.8, name

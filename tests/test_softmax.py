@@ -1,173 +1,206 @@
-"""Question 1: mini-batches, the softmax classifier, its loss, and the trainer."""
+"""Question 1's model: classifier, loss, gradient checks, and the counting of hits."""
 
 import math
 
 import numpy as np
 import pytest
-from conftest import assert_gradient, assert_weight_gradient, finite_difference
-from scipy.special import log_softmax, logsumexp
-from scipy.special import softmax as scipy_softmax
+from conftest import (
+    Echo,
+    assert_gradient,
+    assert_seeded,
+    assert_weight_gradient,
+    finite_difference,
+)
+from scipy import special
+from scipy.stats import binomtest
+from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_info, threadpool_limits
 
 pytestmark = pytest.mark.filterwarnings("error")
 
 
-def problem(rng, count=7, width=5, classes=4, dtype=np.float64):
-    """Random inputs (count, width), labels (count,) and scores (count, classes)."""
-    x = rng.standard_normal((count, width)).astype(dtype)
-    scores = (3 * rng.standard_normal((count, classes))).astype(dtype)
-    return x, rng.integers(0, classes, count), scores
+@pytest.fixture
+def x(rng):
+    """7 inputs of 5 numbers."""
+    return rng.standard_normal((7, 5))
 
 
-# --- Mini-batches ----------------------------------------------------------------------------
+@pytest.fixture
+def scores(rng):
+    """Scores of 7 images for 4 classes."""
+    return 3 * rng.standard_normal((7, 4))
 
 
-@pytest.mark.parametrize("batch_size", [1, 4, 23, 24, 100])
-def test_every_sample_comes_once_with_its_label(nb, rng, batch_size):
-    y = np.arange(23)
-    x = np.stack([y, -y, 10 * y], axis=1).astype(np.float32)
-    batches = list(nb.get_minibatch(x, y, batch_size, rng))
-    full, rest = divmod(23, batch_size)
-    assert [len(y_b) for _, y_b in batches] == [batch_size] * full + [rest] * (rest > 0)
-    x_seen, y_seen = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
-    np.testing.assert_array_equal(np.sort(y_seen), y)
-    np.testing.assert_array_equal(x_seen, x[y_seen])
-    assert x_seen.dtype == x.dtype
+@pytest.fixture
+def y(rng):
+    return rng.integers(0, 4, 7)
 
 
-def order_of(nb, rng):
-    x, y = np.arange(50)[:, None], np.arange(50)
-    return np.concatenate([y_b for _, y_b in nb.get_minibatch(x, y, 8, rng)]).tolist()
+@pytest.fixture
+def model(nb, rng):
+    return nb.Single_layer_classifier(5, 4, std=1, rng=rng, dtype=np.float64)
 
 
-def test_each_epoch_has_its_own_order(nb, rng):
-    first, second = order_of(nb, rng), order_of(nb, rng)
-    assert first != second
-    assert list(range(50)) not in (first, second)
+# --- The loss ----------------------------------------------------------------------
 
 
-def test_one_seed_gives_one_order(nb):
-    seeds = [order_of(nb, np.random.default_rng(seed)) for seed in (5, 5, 6)]
-    assert seeds[0] == seeds[1] != seeds[2]
+def test_softmax_is_scipys(nb, scores):
+    scores = scores * [1, 10, 100, 200]
+    found, expected = nb.softmax(scores), special.softmax(scores, axis=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
-# --- The loss --------------------------------------------------------------------------------
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_loss_is_scipys(nb, y, scores, count):
+    y, scores = y[:count], scores[:count]
+    expected = -special.log_softmax(scores, axis=1)[np.arange(count), y].mean()
+    assert nb.loss_function(y, scores) == pytest.approx(expected, rel=1e-12, abs=0)
+    assert type(nb.loss_function(y, scores)) is float
 
 
-@pytest.mark.parametrize("count", [1, 2, 50])
-def test_loss_is_scipys(nb, rng, count):
-    _, y, scores = problem(rng, count)
-    expected = -log_softmax(scores, axis=1)[np.arange(count), y].mean()
-    assert nb.loss_function(y, scores) == pytest.approx(expected, rel=1e-13)
-
-
-def test_softmax_is_scipys(nb, rng):
-    scores = problem(rng)[2] * [1, 10, 100, 1000]
-    np.testing.assert_allclose(nb.softmax(scores), scipy_softmax(scores, axis=1), atol=1e-15)
-
-
-@pytest.mark.parametrize("constant", [-1000.0, 0.5, 1000.0])
-def test_loss_ignores_a_constant(nb, rng, constant):
-    _, y, scores = problem(rng)
-    shifted = scores + constant
-    assert nb.loss_function(y, shifted) == pytest.approx(nb.loss_function(y, scores), abs=1e-11)
-    gradients = [nb.loss_backward(y, s) for s in (scores, shifted)]
-    np.testing.assert_allclose(*gradients, rtol=0, atol=1e-11)
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_huge_scores_stay_finite(nb, dtype):
-    scores = np.array([[1e4, -1e4, 0], [-1e4, -1e4, 1e4], [1e4, 1e4, -1e4]], dtype)
-    y = np.array([1, 2, 0])
-    expected = np.mean(logsumexp(scores.astype(float), axis=1) - scores[np.arange(3), y])
-    assert nb.loss_function(y, scores) == pytest.approx(expected, rel=1e-6)
-    expected_gradient = (scipy_softmax(scores.astype(float), axis=1) - np.eye(3)[y]) / 3
-    np.testing.assert_allclose(nb.loss_backward(y, scores), expected_gradient, atol=1e-7)
-
-
-@pytest.mark.parametrize("classes", [2, 10, 37])
-def test_first_loss_is_log_of_the_class_count(nb, rng, classes):
-    x, y, _ = problem(rng, 200, 30, classes)
-    model = nb.Single_layer_classifier(30, classes, std=1e-6, rng=rng)
-    assert nb.loss_function(y, model.forward(x)) == pytest.approx(math.log(classes), abs=1e-4)
-
-
-def test_loss_gradient(nb, rng):
-    _, y, scores = problem(rng)
+def test_loss_gradient(nb, y, scores):
     kept = scores.copy()
     grad = nb.loss_backward(y, scores)
     np.testing.assert_array_equal(scores, kept)
     assert_gradient(grad, finite_difference(lambda s: nb.loss_function(y, s), scores))
-    np.testing.assert_allclose(grad.sum(axis=1), 0, atol=1e-16)
 
 
-def test_loss_and_gradient_come_together(nb, rng):
-    _, y, scores = problem(rng)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_huge_scores_stay_finite(nb, dtype):
+    scores = np.array([[1e4, -1e4, 0], [1e4, 1e4, -1e4], [-1e4] * 3, [1, 2, 3]], dtype)
+    y, exact = np.array([1, 0, 2, 2]), scores.astype(float)
+    loss = np.mean(special.logsumexp(exact, axis=1) - exact[np.arange(4), y])
+    assert nb.loss_function(y, scores) == pytest.approx(loss, rel=1e-6)
+    grad = (special.softmax(exact, axis=1) - np.eye(3)[y]) / 4
+    np.testing.assert_allclose(nb.loss_backward(y, scores), grad, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32])
+def test_labels_of_any_integer_type(nb, y, scores, dtype):
     loss, grad = nb.loss_and_gradient(y, scores)
-    assert type(loss) is float and loss == nb.loss_function(y, scores)
-    np.testing.assert_array_equal(grad, nb.loss_backward(y, scores))
+    found_loss, found_grad = nb.loss_and_gradient(y.astype(dtype), scores)
+    assert found_loss == loss
+    np.testing.assert_array_equal(found_grad, grad)
 
 
-@pytest.mark.parametrize(
-    ("labels", "scores"),
-    [((6,), (7, 4)), ((7, 4), (7, 4)), ((7, 1), (7, 4)), ((4,), (4,)), ((0,), (0, 4))],
-)
-def test_labels_that_do_not_fit_the_scores(nb, labels, scores):
+WRONG_LABELS = {  # (labels for scores (3, 4), what the message says)
+    "negative": (np.array([0, -1, 2]), r"integers from 0 up.*-1"),
+    "fractional": (np.array([0, 1.5, 2]), r"integers from 0 up.*1\.5"),
+    "whole floats": (np.array([0.0, 1, 2]), r"integers from 0 up"),
+    "booleans": (np.array([True, False, True]), r"integers from 0 up"),
+    "too large": (np.array([0, 4, 2]), r"label is 4.*4 scores"),
+    "a column": (np.array([[0], [1], [2]]), r"labels \(N,\).*\(3, 4\) and \(3, 1\)"),
+    "one-hot": (np.eye(4, dtype=int)[:3], r"labels \(N,\).*\(3, 4\) and \(3, 4\)"),
+    "too few": (np.array([0, 1]), r"labels \(N,\).*\(3, 4\) and \(2,\)"),
+    "a single one": (np.array(1), r"labels \(N,\).*\(3, 4\) and \(\)"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG_LABELS)
+def test_labels_that_are_wrong(nb, scores, kind):
+    labels, message = WRONG_LABELS[kind]
+    for function in nb.loss_function, nb.loss_backward:
+        with pytest.raises(ValueError, match=message):
+            function(labels, scores[:3])
+    with pytest.raises(ValueError):
+        nb.evaluate(Echo(), nb.Part(scores[:3], labels, "odd"))
+
+
+@pytest.mark.parametrize(("labels", "shape"), [((4,), (4,)), ((0,), (0, 4))])
+def test_scores_that_are_wrong(nb, labels, shape):
     with pytest.raises(ValueError) as caught:
-        nb.loss_and_gradient(np.zeros(labels, int), np.zeros(scores))
-    assert str(labels) in str(caught.value) and str(scores) in str(caught.value)
+        nb.loss_and_gradient(np.zeros(labels, int), np.zeros(shape))
+    said = str(caught.value)
+    assert "N above 0" in said and f"{shape} and {labels} were given" in said
 
 
-# --- The classifier --------------------------------------------------------------------------
+# --- The classifier ----------------------------------------------------------------
 
 
-def test_scores_have_no_bias(nb, rng):
-    x, _, _ = problem(rng)
-    model = nb.Single_layer_classifier(5, 4, rng=rng, dtype=np.float64)
-    assert model.W.shape == (5, 4)
-    np.testing.assert_allclose(model.forward(x), np.einsum("ni,im->nm", x, model.W), atol=1e-15)
+def test_scores_have_no_bias(model, x):
+    expected = np.einsum("ni,im->nm", x, model.W)
+    np.testing.assert_allclose(model.forward(x), expected, rtol=1e-12)
+    assert not model.forward(0 * x).any()
 
 
-def test_data_gradient(nb, rng):
-    x, y, _ = problem(rng)
-    model = nb.Single_layer_classifier(5, 4, std=1, rng=rng, dtype=np.float64)
-    grad = model.backward_Ldata(nb.loss_backward(y, model.forward(x)))
-    assert_weight_gradient(model, "W", grad, lambda: nb.loss_function(y, model.forward(x)))
+@pytest.mark.parametrize("lam", [0.0, 0.3])
+def test_gradients(nb, model, x, y, lam):
+    """The mean loss, the sum of W squared, and both together."""
+
+    def loss():
+        return nb.loss_function(y, model.forward(x))
+
+    def square():
+        return np.sum(model.W**2)
+
+    grad = nb.loss_backward(y, model.forward(x))
+    assert_weight_gradient(model, "W", model.backward_Ldata(grad), loss)
+    assert_weight_gradient(model, "W", model.backward_Lreg(), square)
+    model.backward(grad, lam)
+    assert_weight_gradient(model, "W", model.grad_W, lambda: loss() + lam * square())
+    model.backward(grad)
+    np.testing.assert_array_equal(model.grad_W, model.backward_Ldata(grad))
+    ((value, gradient),) = model.parameters()
+    assert value is model.W and gradient is model.grad_W
 
 
-def test_regularisation_gradient(nb, rng):
-    model = nb.Single_layer_classifier(5, 4, std=1, rng=rng, dtype=np.float64)
-    assert_weight_gradient(model, "W", model.backward_Lreg(), lambda: np.sum(model.W**2))
+@pytest.mark.parametrize("shape", [(1, 4), (7, 1), (4,), (), (4, 7), (7, 4, 1)])
+def test_gradient_of_another_shape_is_refused(model, x, shape):
+    model.forward(x)
+    for backward in model.backward_Ldata, model.backward:
+        with pytest.raises(ValueError) as caught:
+            backward(np.ones(shape))
+        assert f"shape (7, 4) needed, {shape} given" in str(caught.value)
 
 
-def test_default_initial_weights_are_small(nb, rng):
-    W = nb.Single_layer_classifier(200, 100, rng=rng).W
-    assert W.std() == pytest.approx(1e-3, rel=0.03) and W.dtype == np.float32
+@pytest.mark.parametrize("std", [None, 0.5])
+def test_initial_weights_are_normal(nb, std):
+    given = {} if std is None else {"std": std}
+    W, std = nb.Single_layer_classifier(200, 100, rng=0, **given).W, std or 1e-3
+    assert W.shape == (200, 100) and W.dtype == np.float32
+    assert W.std() == pytest.approx(std, rel=0.03) and abs(W.mean()) < 0.03 * std
+    beyond = [np.mean(np.abs(W) > k * std) for k in (1, 2)]
+    assert beyond == pytest.approx([0.317, 0.046], abs=0.01)
 
 
-@pytest.mark.parametrize("std", [1e-3, 0.5])
-def test_initial_weights_are_normal(nb, rng, std):
-    W = nb.Single_layer_classifier(200, 100, std=std, rng=rng).W
-    assert W.std() == pytest.approx(std, rel=0.03)
-    assert abs(W.mean()) < 0.03 * std
+def test_classifier_takes_a_seed_or_a_generator(nb):
+    assert_seeded(lambda rng: nb.Single_layer_classifier(5, 4, rng=rng).W)
 
 
-# --- The gradient check that the notebook uses -----------------------------------------------
+def test_logistic_regression_has_the_same_minimum(nb, rng):
+    """With C = 1 / (2 lam N) our objective's gradient vanishes at scikit-learn's W."""
+    x, y, lam = rng.standard_normal((60, 5)), rng.integers(0, 4, 60), 0.01
+    theirs = LogisticRegression(C=1 / (2 * lam * 60), fit_intercept=False, tol=1e-10)
+    model = nb.Single_layer_classifier(5, 4, dtype=np.float64)
+    model.W = nb.fit_sklearn(theirs, x, y).coef_.T
+    assert np.linalg.norm(model.W) > 0.1
+    model.backward(nb.loss_backward(y, model.forward(x)), lam)
+    np.testing.assert_allclose(model.grad_W, 0, atol=1e-7)
+
+
+# --- The gradient check ------------------------------------------------------------
 
 
 def test_numerical_gradient_is_right_and_keeps_the_array(nb, rng):
     array = rng.standard_normal((3, 4))
     kept = array.copy()
-    grad = nb.numerical_gradient(lambda: float(np.sum(np.sin(array))), array)
+    grad = nb.numerical_gradient(lambda: np.sum(np.sin(array)), array)
     assert_gradient(grad, np.cos(kept), bound=1e-9)
     np.testing.assert_array_equal(array, kept)
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.float32])
+def test_numerical_gradient_of_other_numbers(nb, dtype):
+    array = np.array([1, 2, 3], dtype)
+    with pytest.raises(TypeError, match=f"float64 array.*{np.dtype(dtype)}"):
+        nb.numerical_gradient(lambda: np.sum(array**2), array)
+
+
 def test_relative_error(nb):
     a = np.array([3.0, 4.0])
-    assert nb.relative_error(a, a) == 0
+    for other, error in (a, 0), (-a, 1), (3 * a, 0.5), (0 * a, 1), (a[::-1], 0.02**0.5):
+        assert nb.relative_error(a, other) == pytest.approx(error, rel=1e-12)
     assert nb.relative_error(0 * a, 0 * a) == 0
-    assert nb.relative_error(a, -a) == pytest.approx(1)
-    assert nb.relative_error(a, 3 * a) == pytest.approx(0.5)
     assert nb.relative_error(1e-100 * a, 3e-100 * a) == pytest.approx(0.5)
 
 
@@ -180,210 +213,181 @@ def test_gradient_check_fails_on_a_wrong_gradient(nb, wrong, capsys):
         return np.sum(array**2)
 
     error = nb.check_gradient("square", square, array, right)
-    assert error == nb.relative_error(right, nb.numerical_gradient(square, array)) < 1e-9
+    numerical = nb.numerical_gradient(square, array)
+    assert error == nb.relative_error(right, numerical) < 1e-9
     line = capsys.readouterr().out
-    assert line.startswith("square ") and line.endswith(f"relative error {error:.1e}\n")
+    assert line.startswith("square ") and line.endswith(f" {error:.1e}\n")
     with pytest.raises(AssertionError, match="broken"):
         nb.check_gradient("broken", square, array, right * wrong)
 
 
-def test_gradient_check_takes_a_bound(nb):
+def test_gradient_check_has_a_bound_of_1e_7(nb):
     array = np.array([1.0])
-    error = nb.check_gradient("loose", lambda: array[0] ** 2, array, np.array([2.01]), bound=1e-2)
-    assert error == pytest.approx(0.01 / 4.01, rel=1e-6)
+
+    def check(relative, **options):
+        wrong = np.array([2 + 4 * relative])
+        return nb.check_gradient("", lambda: array[0] ** 2, array, wrong, **options)
+
+    assert check(0.5e-7) == pytest.approx(0.5e-7, rel=1e-2)
+    assert check(1e-3, bound=1e-2) == pytest.approx(1e-3, rel=1e-2)
+    for relative, options in (2e-7, {}), (2e-2, {"bound": 1e-2}):
+        with pytest.raises(AssertionError):
+            check(relative, **options)
 
 
-# --- The trainer -----------------------------------------------------------------------------
-
-MODELS = {
-    "softmax": lambda nb, dtype: nb.Single_layer_classifier(
-        6, 3, rng=np.random.default_rng(1), dtype=dtype
-    ),
-    "MLP": lambda nb, dtype: nb.MLP(6, 8, 3, rng=np.random.default_rng(1), dtype=dtype),
-}
-
-
-@pytest.fixture(params=MODELS)
-def make_model(request, nb):
-    """A function that makes the same fresh model at each call."""
-    return lambda dtype=np.float32: MODELS[request.param](nb, dtype)
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (1, 3), (2, 1)])
+def test_gradient_check_refuses_a_gradient_that_only_broadcasts(nb, shape):
+    """The sum of all entries has the gradient 1 everywhere: broadcast, it would fit."""
+    array = np.zeros((2, 3))
+    with pytest.raises(ValueError) as caught:
+        nb.check_gradient("sum", array.sum, array, np.ones(shape))
+    assert "(2, 3)" in str(caught.value) and str(shape) in str(caught.value)
 
 
-def toy(seed, count=90, dtype=np.float32):
-    """Three well separated clouds in 6 dimensions."""
-    rng = np.random.default_rng(seed)
-    y = np.arange(count) % 3
-    x = rng.standard_normal((count, 6)) + 6 * np.eye(3, 6)[y]
-    return x.astype(dtype), y
+# --- What a model gets right -------------------------------------------------------
 
 
-def fit(nb, model, train_set=None, valid_set=None, **changes):
-    settings = {"epochs": 5, "batch_size": 20, "learning_rate": 0.2, "lam": 1e-4}
-    settings |= {"rng": np.random.default_rng(2)} | changes
-    return nb.train(model, toy(0) if train_set is None else train_set, valid_set, **settings)
+def test_predicted_is_the_class_of_the_largest_score(nb):
+    scores = np.array(
+        [[1, 3, 2], [-5, -6, -7], [0, 0, 1], [np.nan, 9, 1], [0, 1, np.nan]]
+    )
+    np.testing.assert_array_equal(nb.predict_class(scores), [1, 0, 2, -1, -1])
 
 
-def arrays_of(model):
-    """The model's own weights and biases, also before there are gradients."""
-    if hasattr(model, "W"):
-        return [model.W]
-    return [array for layer in model.weighted for array in (layer.W, layer.b)]
+def test_scores_come_a_thousand_images_at_a_time(nb, rng):
+    x, echo = rng.standard_normal((2500, 3)), Echo()
+    np.testing.assert_array_equal(nb.predict_scores(echo, x), x)
+    np.testing.assert_array_equal(nb.predict_scores(echo, x[:7], chunk=3), x[:7])
+    assert echo.counts == [1000, 1000, 500, 3, 3, 1]
 
 
-def weights(model):
-    return [array.copy() for array in arrays_of(model)]
+def test_evaluate_and_correct_are_over_all_images(nb, rng):
+    part = nb.Part(rng.standard_normal((2500, 3)), rng.integers(0, 3, 2500), "kites")
+    name, loss, accuracy = nb.evaluate(Echo(), part)
+    hits = part.x.argmax(axis=1) == part.y
+    expected = -special.log_softmax(part.x, axis=1)[np.arange(2500), part.y].mean()
+    assert name == "kites" and accuracy == np.mean(hits) and type(accuracy) is float
+    assert loss == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_array_equal(nb.correct(Echo(), part), hits)
 
 
-def column(history, part, index):
-    """Epochs (0), losses (1) or accuracies (2) of a part of the history."""
-    return [row[index] for row in history[part]]
+def test_an_image_without_scores_is_wrong(nb):
+    """argmax alone would take nan for the largest score, and so for the right one."""
+    part = nb.Part(np.array([[np.nan, 0], [0, 1.0]]), np.array([0, 1]), "odd")
+    np.testing.assert_array_equal(nb.correct(Echo(), part), [False, True])
+    assert nb.evaluate(Echo(), part).accuracy == 0.5
 
 
-def test_training_learns_separable_data(nb, make_model):
-    history = fit(nb, make_model(), valid_set=toy(1), epochs=10)
-    losses = column(history, "train", 1)
-    assert losses[-1] < 0.3 * losses[0]
-    assert history["train"][-1][2] > 0.95
-    assert history["valid"][-1][2] > 0.95
+@pytest.mark.parametrize(("right", "count"), [(0, 10), (3, 10), (10, 10), (917, 1000)])
+def test_wilson_is_its_formula(nb, right, count):
+    accuracy, low, high = nb.wilson(np.arange(count) < right)
+    p, z = right / count, special.ndtri(0.975)
+    middle = (p + z**2 / (2 * count)) / (1 + z**2 / count)
+    spread = math.sqrt(p * (1 - p) / count + z**2 / (4 * count**2))
+    half = z / (1 + z**2 / count) * spread
+    assert accuracy == p
+    assert (low, high) == pytest.approx((middle - half, middle + half), abs=1e-12)
 
 
-def test_history_has_one_row_an_epoch(nb, make_model):
-    history = fit(nb, make_model(), valid_set=toy(1), epochs=4)
-    assert set(history) == {"train", "valid"}
-    assert column(history, "train", 0) == [0.5, 1.5, 2.5, 3.5]  # a mean over the epoch
-    assert column(history, "valid", 0) == [1, 2, 3, 4]
-    assert all(0 <= row[2] <= 1 for rows in history.values() for row in rows)
+def test_mcnemar_is_the_binomial_test_of_the_disagreements(nb, rng):
+    a, b = rng.random((2, 200)) < [[0.8], [0.6]]
+    only_a, only_b = sum(a & ~b), sum(b & ~a)
+    p = binomtest(only_a, only_a + only_b, 0.5).pvalue
+    assert only_a != only_b
+    assert nb.mcnemar(a, b) == (only_a, only_b, pytest.approx(p))
+    assert nb.mcnemar(b, a) == (only_b, only_a, pytest.approx(p))
+    assert nb.mcnemar(a, a) == (0, 0, 1.0)
 
 
 @pytest.mark.parametrize(
-    ("epochs", "every", "at"), [(10, 4, [2, 6, 10]), (8, 4, [4, 8]), (3, 5, [3]), (2, 1, [1, 2])]
+    ("only_a", "only_b", "p"),
+    [(3, 12, "= 0.035"), (15, 3, "= 0.008"), (3, 40, "< 0.001"), (1, 0, "= 1.000")],
 )
-def test_validation_every_few_epochs_ends_with_the_last(nb, make_model, epochs, every, at):
-    always = fit(nb, make_model(), valid_set=toy(1), epochs=epochs)
-    history = fit(nb, make_model(), valid_set=toy(1), epochs=epochs, valid_every=every)
-    assert history["valid"] == [always["valid"][epoch - 1] for epoch in at]
-    assert history["train"] == always["train"]
+def test_versus(nb, only_a, only_b, p):
+    a = np.arange(100) < only_a
+    b = np.arange(100) >= 100 - only_b
+    assert nb.versus(a, b) == f"{only_a} : {only_b}, p {p}"
 
 
-def test_training_without_validation(nb, make_model):
-    history = fit(nb, make_model(), epochs=3)
-    assert len(history["train"]) == 3 and history["valid"] == []
+def part_of(nb, predicted, y, classes=3):
+    """A Part of which Echo predicts these classes."""
+    return nb.Part(np.eye(classes)[predicted], np.array(y), "odd")
 
 
-def test_last_validation_figures_are_the_final_models(nb, make_model):
-    model, (x, y) = make_model(), toy(1)
-    history = fit(nb, model, valid_set=(x, y))
-    log_p = log_softmax(model.forward(x).astype(float), axis=1)
-    loss, accuracy = -log_p[np.arange(len(y)), y].mean(), np.mean(log_p.argmax(axis=1) == y)
-    assert history["valid"][-1] == pytest.approx((5, loss, accuracy), rel=1e-5)
-    assert nb.evaluate(model, (x, y)) == pytest.approx((loss, accuracy), rel=1e-5)
-
-
-def test_logged_loss_weighs_every_sample_alike(nb, make_model):
-    """At learning rate 0 the logged figures are those of the whole set, short batch included."""
-    model, (x, y) = make_model(), toy(0, count=50)
-    history = fit(nb, model, (x, y), learning_rate=0, batch_size=20, epochs=2)
-    for _, *logged in history["train"]:
-        assert logged == pytest.approx(nb.evaluate(model, (x, y)), rel=1e-5)
-
-
-def test_training_is_deterministic(nb, make_model):
-    first, again, other = (make_model() for _ in range(3))
-    histories = [
-        fit(nb, model, rng=np.random.default_rng(seed))
-        for model, seed in ((first, 7), (again, 7), (other, 8))
+def test_score_classes(nb):
+    part = part_of(nb, [0, 1, 1, 1, 1, 2, 2, 0, 2], [0, 0, 0, 1, 1, 2, 2, 2, 2])
+    confusion, accuracies = nb.score_classes(Echo(), part, 3)
+    np.testing.assert_array_equal(confusion, [[1, 2, 0], [0, 2, 0], [1, 0, 3]])
+    assert accuracies == [
+        nb.wilson(np.arange(count) < right) for right, count in ((1, 3), (2, 2), (3, 4))
     ]
-    assert histories[0] == histories[1] != histories[2]
-    for a, b in zip(weights(first), weights(again), strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert nb.best_and_worst(accuracies) == (1, 0)
 
 
-def test_training_stays_in_float32(nb, make_model):
-    model, (x, y) = make_model(), toy(0)
-    fit(nb, model, (x, y))
-    scores = model.forward(x)
-    arrays = [scores, nb.loss_backward(y, scores), *sum(model.parameters(), ())]
-    assert {array.dtype for array in arrays} == {np.dtype(np.float32)}
+def test_a_class_without_images(nb):
+    """Classes 1 and 3 are absent, though 3 is predicted; neither is best or worst."""
+    part = part_of(nb, [0, 3, 0, 0, 2], [0, 0, 2, 2, 2], classes=4)
+    confusion, accuracies = nb.score_classes(Echo(), part, 4)
+    np.testing.assert_array_equal(
+        confusion, [[1, 0, 0, 1], [0] * 4, [2, 0, 1, 0], [0] * 4]
+    )
+    assert np.isnan([accuracies[k] for k in (1, 3)]).all()
+    assert [accuracies[k][0] for k in (0, 2)] == pytest.approx([1 / 2, 1 / 3])
+    assert nb.best_and_worst(accuracies) == (0, 2)
 
 
-def test_training_leaves_the_data_alone(nb, make_model):
-    x, y = toy(0)
-    x.flags.writeable = y.flags.writeable = False
-    fit(nb, make_model(), (x, y), valid_set=(x, y))
+def test_an_image_without_scores_has_no_place_in_the_confusion(nb):
+    part = part_of(nb, [0, 1, 2, 2], [0, 1, 2, 1])
+    part.x[3, 0] = np.nan
+    confusion, accuracies = nb.score_classes(Echo(), part, 3)
+    np.testing.assert_array_equal(confusion, np.eye(3))
+    assert [value for value, _, _ in accuracies] == [1, 0.5, 1]
 
 
-@pytest.mark.parametrize("rate", [1e4, 1e10, 1e30])
-def test_divergence_stops_and_blames_the_learning_rate(nb, make_model, rate):
-    with pytest.raises(FloatingPointError, match="learning rate"):
-        fit(nb, make_model(), learning_rate=rate, lam=0.1, epochs=50)
+def test_confident_mistakes(nb):
+    """Confidence is a probability: the largest score is not the surest."""
+    x = [[9, 0, 0], [50, 49, 0], [0, 3, 0], [0, 0, 5], [1, 0, 0], [0, 4, 0]]
+    y = [0, 1, 0, 1, 2, 1]  # wrong: 1 (p 0.73), 2 (0.91), 3 (0.99), 4 (0.58)
+    part = nb.Part(np.array(x, float), np.array(y), "odd")
+    for count in 3, 20:  # never one that is right
+        indices, predicted = nb.confident_mistakes(Echo(), part, count)
+        np.testing.assert_array_equal(indices, [3, 2, 1, 4][:count])
+        np.testing.assert_array_equal(predicted, [2, 1, 0, 0][:count])
+    right = nb.Part(part.x[:1], part.y[:1], "easy")
+    assert [len(found) for found in nb.confident_mistakes(Echo(), right, 20)] == [0, 0]
 
 
-def test_divergence_in_the_last_step_is_noticed_in_validation(nb, make_model):
-    with pytest.raises(FloatingPointError, match="learning rate"):
-        settings = {"epochs": 1, "batch_size": 90, "lam": 1e20}
-        fit(nb, make_model(), valid_set=toy(1), learning_rate=1e30, **settings)
+def test_predictor_has_the_scores_of_a_function(nb, scores):
+    predictor = nb.Predictor(lambda x: -2 * x)
+    np.testing.assert_array_equal(nb.predict_scores(predictor, scores), -2 * scores)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_weights_that_are_not_finite_stop_training(nb, make_model, bad):
-    model, (x, y) = make_model(), toy(0)
-    fit(nb, model, (x, y), epochs=1)
-    arrays_of(model)[0][0, 0] = bad
-    with pytest.raises(FloatingPointError, match="learning rate"):
-        fit(nb, model, (x, y))
+def blas_threads():
+    return {
+        pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"
+    }
 
 
-def test_custom_batches_are_used(nb, make_model):
-    calls = []
+def test_fit_sklearn_fits_with_one_thread_and_returns_the_estimator(nb, x, y):
+    class Watched:
+        def fit(self, *given):
+            self.given, self.threads = given, blas_threads()
+            return self
 
-    def batches(x, y, batch_size, rng):
-        calls.append((len(x), len(y), batch_size))
-        for start in range(0, len(x), batch_size):
-            yield x[start : start + batch_size] * 0, y[start : start + batch_size]
-
-    model = make_model()
-    model.forward(toy(0)[0])
-    history = fit(nb, model, batches=batches, epochs=3, lam=0, learning_rate=0)
-    assert calls == [(90, 90, 20)] * 3
-    assert column(history, "train", 1) == pytest.approx([math.log(3)] * 3)  # all inputs were zero
+    watched = Watched()
+    with threadpool_limits(2, "blas"):
+        assert nb.fit_sklearn(watched, x, y) is watched
+        assert watched.threads == {1} != blas_threads()
+    assert watched.given == (x, y)
 
 
-@pytest.mark.parametrize("lam", [0.0, 0.3])
-def test_step_is_plain_gradient_descent_on_the_mean(nb, make_model, lam):
-    """Each value moves by -rate * (its gradient); W's has 2 lam W added, biases go free."""
-    model, (x, y) = make_model(np.float64), toy(0, 12, np.float64)
-    nb.take_step(model, x, y, 0.0, 0.0)
-    values = arrays_of(model)
-    before, expected = [value.copy() for value in values], []
-    for value in values:
-
-        def loss(moved, value=value):
-            kept = value.copy()
-            value[...] = moved
-            result = nb.loss_function(y, model.forward(x))
-            value[...] = kept
-            return result
-
-        decay = 2 * lam * value if value.ndim == 2 else 0
-        expected.append(0.1 * (finite_difference(loss, value) + decay))
-    nb.take_step(model, x, y, 0.1, lam)
-    for value, start, step in zip(values, before, expected, strict=True):
-        assert_gradient(start - value, step)
-
-
-def test_step_reports_figures_from_before_it(nb, make_model):
-    model, (x, y) = make_model(np.float64), toy(0, 12, np.float64)
-    scores = model.forward(x)
-    loss, correct = nb.take_step(model, x, y, 0.5, 0.0)
-    assert loss == pytest.approx(-log_softmax(scores, axis=1)[np.arange(12), y].mean())
-    assert correct == np.sum(scores.argmax(axis=1) == y)
-
-
-def test_softmax_step_is_exactly_the_formula(nb, rng):
-    """W -= rate * (grad + lam * 2W)."""
-    x, y, _ = problem(rng)
-    model = nb.Single_layer_classifier(5, 4, std=1, rng=rng, dtype=np.float64)
-    W = model.W.copy()
-    grad = x.T @ (scipy_softmax(x @ W, axis=1) - np.eye(4)[y]) / len(y)
-    nb.take_step(model, x, y, 0.25, 0.125)
-    np.testing.assert_allclose(model.W, W - 0.25 * (grad + 0.125 * 2 * W), rtol=1e-13, atol=1e-15)
+def test_roughness(nb, rng):
+    """Two templates of 2 x 3, by hand: 14 neighbours in all; then two limits."""
+    W = np.array([[1, 0, 0, 2, 0, 0], [0, 2, 0, 0, 1, 1]], float).T
+    steps = [1, 0, 2, 0, 1, 0, 0, 2, 2, 1, 0, 0, 1, 1]
+    mean_square = (1 + 4 + 4 + 1 + 1) / 12
+    by_hand = math.sqrt(np.mean(np.square(steps)) / mean_square / 2)
+    assert nb.roughness(W, (2, 3)) == pytest.approx(by_hand, rel=1e-12)
+    assert nb.roughness(np.full((12, 2), -3.0), (4, 3)) == 0
+    random = nb.roughness(rng.standard_normal((2500, 4)), (50, 50))
+    assert random == pytest.approx(1, abs=0.02)

@@ -24,7 +24,9 @@ def definition_source():
 
 @functools.cache
 def load_definitions():
-    """The module `definitions`, from a file: tracebacks show its lines, and --cov measures it."""
-    (Path(FOLDER.name) / "definitions.py").write_text(definition_source(), encoding="utf-8")
+    """The module `definitions`, from a file: tracebacks and --cov show its lines."""
+    (Path(FOLDER.name) / "definitions.py").write_text(
+        definition_source(), encoding="utf-8"
+    )
     sys.path[:0] = [FOLDER.name, str(ROOT)]  # the root: the notebook imports plots.py
     return importlib.import_module("definitions")
