@@ -42,7 +42,11 @@ def blocks():
         }
         for name, ratio in ratios.items():
             yield *about, seed, measure + name, f"{ratio:.2f}"
-        parts = {"all": hits, "the first 5,000": hits[:5000], "the last": hits[5000:]}
+        parts = {
+            "all": hits,
+            "the first 5,000": hits[:5000],
+            "the last 5,000": hits[5000:],
+        }
         for name, some in parts.items():
             accuracy = f"{100 * some.mean():.2f}"
             yield *about, seed, f"accuracy (%), test images: {name}", accuracy

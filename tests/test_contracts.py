@@ -15,7 +15,7 @@ To add a contract, write a test that takes `seen`, the Rehearsal:
 
 State what must hold for any settings: take numbers, seeds and captions from what was
 recorded, never from the notebook's source. A new answer of the notebook needs a
-function that computes its numbers once more, registered with `@answers(its name)`."""
+function that computes its numbers once more, registered with `@answers`."""
 
 import copy
 import gzip
@@ -33,7 +33,9 @@ from rehearsal import SHARE, TEST_IMAGES, rehearse
 from scipy import ndimage, signal, stats
 from scipy.special import logsumexp
 
-ANSWERS = {}  # {answer's name: function(seen) -> (values, the numbers in its text)}
+# {(question, words of the answer's name that no other has): function(seen) -> (values,
+# the numbers in its text)}
+ANSWERS = {}
 
 
 @pytest.fixture(scope="session")
@@ -42,15 +44,22 @@ def seen():
     return rehearse()
 
 
-def answers(name):
-    """Register a function as the recomputation of the answer of that name."""
+def answers(question, words):
+    """Register a function as the recomputation of an answer."""
 
     def register(function):
-        assert name not in ANSWERS
-        ANSWERS[name] = function
+        assert (question, words) not in ANSWERS
+        ANSWERS[question, words] = function
         return function
 
     return register
+
+
+def names_of(seen, key):
+    """The names of the answers that a key of ANSWERS stands for."""
+    question, words = key
+    told = (name.split(": ", 1) for name in seen["ANSWERS"])
+    return [f"{q}: {asked}" for q, asked in told if q == question and words in asked]
 
 
 # --- Independent arithmetic -----------------------------------------------------------
@@ -359,7 +368,8 @@ def test_every_answer_is_recorded_once_under_its_heading(seen):
 
 
 def test_every_answer_has_a_recomputation(seen):
-    assert sorted(ANSWERS) == sorted(seen["ANSWERS"])
+    found = [only(names_of(seen, key)) for key in ANSWERS]
+    assert sorted(found) == sorted(seen["ANSWERS"])
 
 
 def test_the_summary_has_all_answers_in_the_order_of_the_sections(seen):
@@ -504,10 +514,10 @@ def test_trials_are_what_was_fitted(q):
             assert score.accuracy == pytest.approx(expected)
 
 
-def cells_of_tuning_table(q):
+def cells_of_tuning_table(q, cell=None):
     """{(value down, value across): cell}, with the settings that they stand for."""
     keys = {label: name for name, label in q.seen["LABELS"].items()}
-    table = q.seen.table_of(q.cell("tune-show"))
+    table = q.seen.table_of(cell or q.cell("tune-show"))
     down = keys[table.rows[0][0].split(" = ")[0]]
     across = keys[table.header[1].rsplit(" ", 1)[0]]
     cells = {}
@@ -665,7 +675,7 @@ def test_mistakes_are_the_tested_models(q, images):
     wrong = np.flatnonzero(scores.argmax(axis=1) != data.test.y)
     worst = wrong[np.argsort(-sure[wrong], kind="stable")][: len(pictures_of(fig))]
     assert_same_pictures(fig, data.test.x[worst])
-    assert titles_of(fig) == [
+    assert [title.replace("\n", " ") for title in titles_of(fig)] == [
         f"{data.class_names[data.test.y[k]]} → {data.class_names[scores[k].argmax()]}"
         for k in worst
     ]
@@ -869,7 +879,10 @@ def test_q1_the_templates_grow_with_the_steps(seen):
 
 
 def test_q1_template_figures_show_the_weights(seen):
+    """Under the names of their classes (those of hidden units have none)."""
     for call in seen.of("show_templates"):
+        if call.cell.startswith("q1-"):
+            assert call.given["titles"] is seen["data"].class_names
         grid = only(
             c
             for c in seen.of("image_grid", call.cell)
@@ -975,7 +988,7 @@ def test_q1_the_table_of_classifiers(seen):
     for row in table.rows:
         hits = [class_of_sklearn(seen, row[0], part.x) == part.y for part in data[:3]]
         assert row[1:4] == [pct(h.mean()) for h in hits]
-        assert row[4] == duel_text(ours, hits[2])
+        assert row[4] == ("" if row[0] == "ours" else duel_text(ours, hits[2]))
         if "epochs" in row[0]:
             assert numbers_in(row[0]) == [str(seen["longer"].settings["epochs"])]
 
@@ -1029,35 +1042,32 @@ def errors_of(seen, cell):
     return [call.result for call in seen.of("check_gradient", cell)]
 
 
-@answers("Q1: Load the MNIST data; maintain a train-val split; print the size")
+@answers("Q1", "print the size")
 def _(seen):
     sizes = [len(part.x) for part in seen["data"][:3]]
     return {"exact": sizes}, [f"{size:,}" for size in sizes]
 
 
-@answers(
-    "Q1: A generator that yields (random) mini-batches, not the same for different "
-    "epochs"
-)
+@answers("Q1", "mini-batches")
 def _(seen):
     return {}, []
 
 
-@answers("Q1: Single_layer_classifier: forward, backward_Ldata, backward_Lreg")
+@answers("Q1", "Single_layer_classifier")
 def _(seen):
     errors = errors_of(seen, "q1-classifier-check")
     assert len(errors) == 2
     return {"error": errors}, [f"{max(errors):.0e}"]
 
 
-@answers("Q1: The softmax loss function; loss_backward")
+@answers("Q1", "loss_backward")
 def _(seen):
     errors = errors_of(seen, "q1-loss-check")
     assert len(errors) == 2
     return {"error": errors}, [f"{max(errors):.0e}"]
 
 
-@answers("Q1: Utility functions for calculating training and validation accuracy")
+@answers("Q1", "Utility functions")
 def _(seen):
     call = only(seen.of("evaluate", "q1-first-loss"))
     value = accuracy_of(call.given["model"], seen["data"].train)
@@ -1071,18 +1081,18 @@ def last_epoch(seen, run):
     return values, [f"{last.loss:.3f}", pct(last.accuracy)]
 
 
-@answers("Q1: Train for t epochs; log and plot the training loss and training accuracy")
+@answers("Q1", "Train for t epochs")
 def _(seen):
     return last_epoch(seen, seen["first_run"])
 
 
-@answers("Q1: Find the accuracy on the validation set")
+@answers("Q1", "accuracy on the validation set")
 def _(seen):
     value = accuracy_of(seen["first_run"].model, seen["data"].valid)
     return {"accuracy": value}, [pct(value)]
 
 
-@answers("Q1: Try experimenting with different values of σ; Xavier init")
+@answers("Q1", "Xavier")
 def _(seen):
     rows = [row[0] for row in seen.table_of("q1-init").rows]
     named = "Xavier", "0.001", "1"
@@ -1094,7 +1104,7 @@ def _(seen):
     return {"accuracy": found}, texts
 
 
-@answers("Q1: Find the optimal λ; tune any two; plot and table")
+@answers("Q1", "optimal λ")
 def _(seen):
     chosen = [seen["softmax_settings"][name] for name in ("lam", "learning_rate")]
     count = len(seen.of("fit", "q1-tune"))
@@ -1110,7 +1120,7 @@ def over_fitting(q):
     return {"accuracy": found}, texts
 
 
-@answers("Q1: Check for over-fitting")
+@answers("Q1", "over-fitting")
 def _(seen):
     found = over_fitting(Question(seen, "softmax"))
     assert says(seen, "q1-leaders", found[1][2])
@@ -1122,7 +1132,7 @@ def performance(q):
     return {"accuracy": interval(hits), "images": hits.sum()}, [pct_interval(hits)]
 
 
-@answers("Q1: Report final performance on MNIST test set")
+@answers("Q1", "final performance")
 def _(seen):
     return performance(Question(seen, "softmax"))
 
@@ -1136,24 +1146,23 @@ def best_and_worst(q):
     return {"exact": pair, "accuracy": accuracies[pair]}, texts
 
 
-@answers("Q1: Find the best performing class and the worst performing class")
+@answers("Q1", "worst performing class")
 def _(seen):
     return best_and_worst(Question(seen, "softmax"))
 
 
-@answers(
-    "Q1: Compare the training and test accuracies with scikit-learn's linear classifier"
-)
+@answers("Q1", "scikit-learn")
 def _(seen):
     found = [
         np.mean(class_of_sklearn(seen, name, part.x) == part.y)
-        for name in ("ours", "one-hot", "Logistic")
+        for name in seen["classifiers"]
+        if "epochs" not in name
         for part in (seen["data"].train, seen["data"].test)
     ]
     return {"accuracy": found}, map(pct, found)
 
 
-@answers("Q1: Any additional observations / comments?")
+@answers("Q1", "observations")
 def _(seen):
     return {}, []
 
@@ -1164,7 +1173,7 @@ def bonus(q):
     return {"accuracy": means}, [*tested, *map(pct, means)]
 
 
-@answers("Q1: Bonus: 10, 20 and 50 % of the training data v.s. the test accuracy")
+@answers("Q1", "Bonus")
 def _(seen):
     return bonus(Question(seen, "softmax"))
 
@@ -1367,7 +1376,7 @@ def test_q2_the_table_of_gradients(seen):
         assert float(three["numerical"][5]) > 1e-13  # measured, not computed
 
 
-@answers("Q2: A class with forward and backward functions, for each node")
+@answers("Q2", "for each node")
 def _(seen):
     names = {
         call.given["name"].split(",")[0]
@@ -1380,7 +1389,7 @@ def _(seen):
     return {"exact": len(names), "error": worst}, [len(names), f"{worst:.0e}"]
 
 
-@answers("Q2: Func: the graph, forward, backward → [grad_x, grad_y, grad_z]")
+@answers("Q2", "Func:")
 def _(seen):
     count = len(seen["Func"]().nodes)
     return {"exact": count}, [count]
@@ -1397,7 +1406,7 @@ def gradient_answer(point):
 
 
 for _point in SHEETS_POINTS:
-    answers(f"Q2: Find the gradient for (x, y, z) = {_point}")(gradient_answer(_point))
+    answers("Q2", f"(x, y, z) = {_point}")(gradient_answer(_point))
 
 
 # --- Question 3 -----------------------------------------------------------------------
@@ -1422,8 +1431,27 @@ def test_q3_lambda_is_question_1s(seen):
 
 def test_q3_the_same_functions_as_in_question_1(seen):
     for function in "grid_search", "fit_leaders", "learning_curve", "score_classes":
-        cells = [call.cell[:2] for call in seen.of(function)]
-        assert cells == ["q1", "q3"], function
+        assert {call.cell[:2] for call in seen.of(function)} == {"q1", "q3"}, function
+
+
+def test_q3_beyond_the_grid(seen):
+    """Pairs outside the grid, with the grid's budget; none of them becomes a leader."""
+    q, cell = Question(seen, "mlp"), "q3-beyond"
+    within = q.of("fit", "tune")
+    accuracies = []
+    _, _, cells = cells_of_tuning_table(q, cell)
+    assert len(cells) == len(seen.of("fit", cell))
+    for call in seen.of("fit", cell):
+        given = call.given
+        pair = [given[name] for name in sorted(q["grid"])]
+        assert pair not in [[c.given[n] for n in sorted(q["grid"])] for c in within]
+        for name in given.keys() - set(q["grid"]):
+            assert given[name] is within[0].given[name]
+        valid = accuracy_of(call.result.model, seen["data"].valid)
+        assert f"{100 * valid:.2f}" == cells[tuple(pair)].split(" / ")[1]
+        accuracies.append(valid)
+    best = max(trial.valid.accuracy for trial in q["trials"])
+    assert says(seen, cell, pct(best), pct(max(accuracies)))
 
 
 def test_q3_mlp_against_softmax(seen):
@@ -1442,61 +1470,61 @@ def test_q3_the_strongest_hidden_units(seen):
     assert numbers_in(alt)[0] == str(shown.shape[1])
 
 
-@answers("Q3: Linear Layer and ReLU modules, forward and backward for arbitrary sizes")
+@answers("Q3", "Linear Layer and ReLU")
 def _(seen):
     errors = errors_of(seen, "q3-check-run")
     assert len(errors) == 4  # Linear: input, W, b; ReLU: input
     return {"error": max(errors)}, [f"{max(errors):.0e}"]
 
 
-@answers("Q3: Create a 2 layer MLP using the constructed modules")
+@answers("Q3", "2 layer MLP")
 def _(seen):
     errors = errors_of(seen, "q3-network-check")
     assert len(errors) == 4
     return {"error": max(errors)}, [f"{max(errors):.0e}"]
 
 
-@answers("Q3: Train the MLP; plot the training loss and training accuracy")
+@answers("Q3", "Train the MLP")
 def _(seen):
     return last_epoch(seen, seen["mlp_first"])
 
 
-@answers("Q3: Find the accuracy on the validation set")
+@answers("Q3", "accuracy on the validation set")
 def _(seen):
     value = accuracy_of(seen["mlp_first"].model, seen["data"].valid)
     return {"accuracy": value}, [pct(value)]
 
 
-@answers("Q3: Find the optimal value of learning rate and batch size; plot and table")
+@answers("Q3", "optimal value")
 def _(seen):
     chosen = [seen["mlp_settings"][name] for name in ("batch_size", "learning_rate")]
     count = len(seen.of("fit", "q3-tune"))
     return {"exact": [*chosen, count]}, [*(f"{v:g}" for v in chosen), count]
 
 
-@answers("Q3: Check for over-fitting")
+@answers("Q3", "over-fitting")
 def _(seen):
     return over_fitting(Question(seen, "mlp"))
 
 
-@answers("Q3: Report final performance on MNIST test set")
+@answers("Q3", "final performance")
 def _(seen):
     return performance(Question(seen, "mlp"))
 
 
-@answers("Q3: Find the best performing class and the worst performing class")
+@answers("Q3", "worst performing class")
 def _(seen):
     return best_and_worst(Question(seen, "mlp"))
 
 
-@answers("Q3: Any additional observations / comments?")
+@answers("Q3", "observations")
 def _(seen):
     test = seen["data"].test
     pair = hits_of(seen["mlp_model"], test), hits_of(seen["softmax_model"], test)
     return {"images": duel(*pair)}, [duel_text(*pair)]
 
 
-@answers("Q3: Bonus: 10, 20 and 50 % of the training data v.s. the test accuracy")
+@answers("Q3", "Bonus")
 def _(seen):
     return bonus(Question(seen, "mlp"))
 
@@ -1583,6 +1611,8 @@ def test_q4_the_layer_is_checked(seen):
     assert min(other.stride) > 1 and min(other.padding) > 0 and min(other.dilation) > 1
     assert len(seen.of("check_gradient", "q4-check")) == 6
     assert len(seen["conv_differences"]) == 2
+    assert all(0 < difference < 1e-14 for difference in seen["conv_differences"])
+    assert all(min(call.given["layer"].W.shape[2:]) > 1 for call in calls)
     for call in calls:
         layer, x = call.given["layer"], call.given["x"]
         ph, _ = layer.padding
@@ -1623,27 +1653,28 @@ def blurred(images, size, sigma):
 
 
 def test_q4_first_five_and_ten_random_images_are_blurred_and_shown(seen):
+    """Each figure shows the next few of them, inputs above outputs."""
     size, sigma, cifar = seen["BLUR_SIZE"], seen["BLUR_SIGMA"], seen["cifar"]
     for call in seen.of("blur"):
         assert (call.given["size"], call.given["sigma"]) == (size, sigma)
     five, ten = (call.given["images"] for call in seen.of("blur", "q4-blur"))
     np.testing.assert_array_equal(five, cifar[:5])
-    places = [
+    drawn = [
         int(np.flatnonzero((cifar == image).all(axis=(1, 2, 3)))[0]) for image in ten
     ]
-    assert len(set(places)) == 10 and places != sorted(places)
-    assert max(places) > len(cifar) / 2
-    grids = seen.of("image_grid", "q4-blur-show")
-    expected = (five, seen["cifar_labels"][:5]), (ten, seen["cifar_labels"][places])
-    for k, (grid, (images, labels)) in enumerate(zip(grids, expected, strict=True)):
-        both = np.concatenate([images, blurred(images, size, sigma)])
-        fig = seen.figure("q4-blur-show", k).fig
+    assert len(set(drawn)) == 10 and drawn != sorted(drawn)
+    assert max(drawn) > len(cifar) / 2
+    places = [*range(5), *drawn]
+    for k, grid in enumerate(seen.of("image_grid", "q4-blur-show")):
+        columns, fig = grid.given["columns"], seen.figure("q4-blur-show", k).fig
+        here, places = places[:columns], places[columns:]
+        both = np.concatenate([cifar[here], blurred(cifar[here], size, sigma)])
         assert_same_pictures(fig, both.transpose(0, 2, 3, 1).clip(0, 1))
-        names = [seen["CIFAR_NAMES"][label] for label in labels]
-        assert titles_of(fig)[: len(names)] == names
-        assert grid.given["columns"] == len(images)
+        names = [seen["CIFAR_NAMES"][label] for label in seen["cifar_labels"][here]]
+        assert titles_of(fig)[:columns] == names
         assert grid.given["row_names"][0] == "input"
-        assert numbers_in(grid.given["title"]) == [str(len(images))]
+        assert numbers_in(grid.given["title"])[0] == str(5 if k == 0 else 10)
+    assert not places
 
 
 def test_q4_the_blur_is_scipys(seen):
@@ -1679,7 +1710,6 @@ def test_q4_four_geometries(seen):
         np.testing.assert_array_equal(
             np.reshape(top.collections[0].get_array(), (11, 11)), read
         )
-        np.testing.assert_array_equal(seen["reads"][k], read)
     assert len(found) == 4
     names = [text.get_text() for text in fig.legends[0].texts]
     colours = [handle.get_facecolor() for handle in fig.legends[0].legend_handles]
@@ -1688,39 +1718,31 @@ def test_q4_four_geometries(seen):
     assert "first" in names[0] and "second" in names[1] and "both" in names[2]
 
 
-@answers("Q4: Download CIFAR-10 images and load it in a numpy array")
+@answers("Q4", "Download")
 def _(seen):
     shape = seen["cifar"].shape
     return {"exact": shape}, [shape, seen["cifar_source"]]
 
 
-@answers(
-    "Q4: Convolution_Layer: forward with stride, padding, dilation and bias; "
-    "set_weights"
-)
+@answers("Q4", "set_weights")
 def _(seen):
     worst = max(seen["conv_differences"])
     return {"error": worst}, [f"{worst:.0e}"]
 
 
-@answers(
-    "Q4: Convolution_Layer: backward returns the gradient of the size of the weight "
-    "kernel"
-)
+@answers("Q4", "backward returns")
 def _(seen):
     worst = max(errors_of(seen, "q4-check"))
     return {"error": worst}, [f"{worst:.0e}"]
 
 
-@answers(
-    "Q4: Set weights for gaussian blurring; visualise the filters using matplotlib"
-)
+@answers("Q4", "visualise")
 def _(seen):
     shape = 3, 3, seen["BLUR_SIZE"], seen["BLUR_SIZE"]
     return {"exact": shape}, [shape, seen["BLUR_SIGMA"]]
 
 
-@answers("Q4: Generate output for the first 5 images; show input and blurred output")
+@answers("Q4", "first 5 images")
 def _(seen):
     shape = 5, *seen["cifar"].shape[1:]
     worst = np.abs(
@@ -1730,7 +1752,7 @@ def _(seen):
     return {"exact": shape, "error": worst}, [shape, f"{worst:.0e}"]
 
 
-@answers("Q4: Gaussian blurring on 10 random images of CIFAR-10")
+@answers("Q4", "10 random images")
 def _(seen):
     shape = 10, *seen["cifar"].shape[1:]
     return {"exact": shape}, [shape]
@@ -1859,7 +1881,7 @@ def test_q5_descents_are_drawn(seen, cell, count):
     fig = seen.figure(cell).fig
     assert len(fig.axes) == 2
     for ax, field in zip(fig.axes, ("distance", "error"), strict=True):
-        assert ax.get_yscale() == "log" and field in ax.get_ylabel()
+        assert field in ax.get_ylabel()
         curves = curves_of(ax)
         assert list(curves) == DESCENTS[:count]
         for name, (x, y) in curves.items():
@@ -1977,22 +1999,21 @@ def test_q5_true_filters_stand_above_the_learned_ones(seen):
         columns = grid.given["columns"]
         part = slice(shown, shown + columns)
         pictures = np.concatenate([W[part] for W in rows.values()])
-        pictures = pictures.transpose(0, 2, 3, 1)
-        assert_same_pictures(
-            seen.figure("q5-filters", k).fig, pictures.clip(-1, 1) / 2 + 0.5
-        )
+        pictures = pictures.transpose(0, 2, 3, 1).clip(-1, 1) / 2 + 0.5
+        np.testing.assert_array_equal(grid.given["pictures"], pictures)
+        assert_same_pictures(seen.figure("q5-filters", k).fig, pictures)
         assert numbers_in(grid.given["title"]) == [str(shown + 1), str(shown + columns)]
         shown += columns
     assert shown == len(seen["W0"])
 
 
-@answers("Q5: L2_loss: forward, backward(output_grad)")
+@answers("Q5", "L2_loss")
 def _(seen):
     error = only(errors_of(seen, "q5-l2-check"))
     return {"error": error}, [f"{error:.0e}"]
 
 
-@answers("Q5: Load C0_weights.npy; save the output of 100 CIFAR-10 images from C_0")
+@answers("Q5", "Load C0_weights")
 def _(seen):
     count = len(seen["cifar"][:100])
     shapes = (20, 3, 5, 5), (count, 3, 32, 32), (count, 20, 28, 28)
@@ -2000,23 +2021,23 @@ def _(seen):
 
 
 def ends_of(seen):
-    """The last Measures of plain and whitened descent (checked above)."""
-    return [seen["descents"][name].history[-1] for name in DESCENTS[1:]]
+    """The last Measures of the three descents (checked above)."""
+    return [seen["descents"][name].history[-1] for name in DESCENTS]
 
 
-@answers("Q5: Train the new conv-layer C using the L2 loss to learn C_0")
+@answers("Q5", "to learn C_0")
 def _(seen):
-    plain, whitened = ends_of(seen)
-    texts = [f"{plain.error:.2g}", f"{whitened.error:.0e}"]
-    return {"number": plain.error, "error": whitened.error}, texts
+    own, squared, whitened = ends_of(seen)
+    texts = [f"{own.error:.2f}", f"{squared.error:.2f}", f"{whitened.error:.0e}"]
+    return {"number": [own.error, squared.error], "error": whitened.error}, texts
 
 
-@answers("Q5: Print L2 dist between output from the new trained layer and from C_0")
+@answers("Q5", "Print L2 dist")
 def _(seen):
-    plain, whitened = ends_of(seen)
+    *plain, whitened = (row.distance for row in ends_of(seen))
     told = seen["final_distance"]  # checked above; rounding differs
-    texts = [f"{told:.1e}", f"{plain.distance:.0f}"]
-    return {"error": whitened.distance, "number": plain.distance}, texts
+    texts = [f"{told:.1e}", *(f"{distance:.0f}" for distance in plain)]
+    return {"error": whitened, "number": plain}, texts
 
 
 # --- Further --------------------------------------------------------------------------
@@ -2068,7 +2089,11 @@ def test_further_gains_have_the_same_draws(seen):
     for (x, y), rms in zip(curves.values(), sizes, strict=True):
         np.testing.assert_allclose(y, rms)
         np.testing.assert_array_equal(x, layers)
-    assert says(seen, "further-he", f"{two[-1] / he[-1]:.1f}")
+    for line, name, rms in zip(
+        seen.text("further-he").splitlines(), curves, sizes, strict=True
+    ):
+        told = numbers_in(line[len(name) :])
+        assert line.startswith(name) and told == [f"{rms[0]:.2g}", f"{rms[-1]:.2g}"]
     assert [name.split()[1][0] for name in curves] == ["1", "√", "2"]
 
 
@@ -2097,7 +2122,8 @@ def test_further_hidden_units(seen):
         assert row[3] == ", ".join(map(str, dead))
     for part, head in zip(data[:2], table.header[1:3], strict=True):
         assert part.name in head
-    assert calls[0].given["settings"]["learning_rate"] == 0.2  # as the text says
+    for name in "epochs", "lam":
+        assert calls[0].given["settings"][name] == seen["mlp_settings"][name]
     assert seen["mlp_model"].layers[0].W.shape[1] == max(by_width)
 
 
@@ -2137,7 +2163,7 @@ def test_further_five_ways_begin_and_are_measured_alike(seen, given_layer):
     np.testing.assert_allclose(t.sum(axis=0), outputs.sum(axis=0), atol=1e-6)
     assert locations == P.shape[1]
     assert seen["ways"] is call.result
-    name = only(name for name in ANSWERS if "ways down" in name)
+    name = only(names_of(seen, ("Further", "ways down")))
     assert str(given["passes"]) in numbers_in(name)
     assert all(len(errors) == given["passes"] + 1 for errors in seen["ways"].values())
 
@@ -2225,7 +2251,8 @@ def test_further_the_fast_layer(seen):
         assert pixels == x[u : u + 2, v : v + 2].ravel().astype(int).tolist()
     assert type(tiny) is seen["Fast_Convolution_Layer"] and u == v == 1
     told = signed_numbers(seen.text("further-fast-check"))
-    assert max(seen["fast_differences"]) < 1e-14 and max(told) < 1e-14
+    assert max(told) < 1e-14
+    assert 0 < max(seen["fast_differences"]) < 1e-14  # of two layers, not of one
     assert len(seen["fast_differences"]) == 8
 
 
@@ -2246,7 +2273,8 @@ def test_further_arrows(seen):
         rows, columns = arrows.Y.astype(int), arrows.X.astype(int)
         np.testing.assert_allclose(np.ravel(arrows.U), field[1][rows, columns].ravel())
         np.testing.assert_allclose(np.ravel(arrows.V), field[0][rows, columns].ravel())
-    one, three, bumps, both = seen["fields"].values()
+    none, one, three, bumps, both = seen["fields"].values()
+    assert not np.any(none)
     assert np.abs(one).max() > 0.5
     ranks = [
         np.linalg.matrix_rank(f.reshape(2, *data.shape)[0], tol=1e-3)
@@ -2326,7 +2354,7 @@ def test_further_training_of_the_networks_is_drawn(seen):
             rows = run.history[part]
             np.testing.assert_allclose(x, [row.at for row in rows])
             np.testing.assert_allclose(y, [100 * row.accuracy for row in rows])
-        for number in numbers_in(ax.get_title()):
+        for number in re.findall(r"(\d+) units", ax.get_title()):
             assert run.model.layers[0].W.shape[1] == int(number)
     lines = seen.text("further-train-show").splitlines()
     for line, (name, run) in zip(lines, runs.items(), strict=True):
@@ -2406,7 +2434,7 @@ def test_further_shifted_digits(seen):
     assert "right" in seen.figure("further-shift").fig.axes[0].get_xlabel()
 
 
-@answers("Further: Five ways down on Question 5: error of the filters after 60 passes")
+@answers("Further", "ways down")
 def _(seen):
     ends = defaultdict(list)
     for (name, _), errors in seen["ways"].items():
@@ -2417,7 +2445,7 @@ def _(seen):
     return values, [f"{value:.2g}" for value in best.values()]
 
 
-@answers("Further: An MLP and a ConvNet on distorted digits, validation")
+@answers("Further", "validation")
 def _(seen):
     valid = seen["data"].valid
     found = [accuracy_of(run.model, valid) for run in networks(seen).values()]
@@ -2425,13 +2453,13 @@ def _(seen):
     return {"accuracy": found}, [units, *map(pct, found)]
 
 
-@answers("Further: The same MLP and ConvNet, test set")
+@answers("Further", "The same MLP and ConvNet")
 def _(seen):
     hits = [hits_of(r.model, seen["data"].test) for r in networks(seen).values()]
     return {"accuracy": list(map(interval, hits))}, map(pct_interval, hits)
 
 
-@answers("Further: ConvNet against that MLP, images that only one gets right")
+@answers("Further", "only one gets right")
 def _(seen):
     mlp, convnet = (
         hits_of(run.model, seen["data"].test) for run in networks(seen).values()
@@ -2439,7 +2467,7 @@ def _(seen):
     return {"images": duel(convnet, mlp)}, [duel_text(convnet, mlp)]
 
 
-@answers("Further: ConvNet, test images shifted by 2, 4, 6 pixels")
+@answers("Further", "shifted")
 def _(seen):
     test, found = seen["data"].test, []
     pictures = test.x.reshape(-1, *seen["data"].shape)
@@ -2454,11 +2482,11 @@ def _(seen):
 # --- The answers, by the functions above ----------------------------------------------
 
 
-@pytest.mark.parametrize("name", ANSWERS)
-def test_the_answer_is_the_recomputed_one(seen, name):
+@pytest.mark.parametrize("key", ANSWERS, ids=": ".join)
+def test_the_answer_is_the_recomputed_one(seen, key):
     """Its numbers, and those that stand in its text."""
-    answer = seen["ANSWERS"][name]
-    values, texts = ANSWERS[name](seen)
+    answer = seen["ANSWERS"][only(names_of(seen, key))]
+    values, texts = ANSWERS[key](seen)
     assert answer.values.keys() == values.keys()
     for kind, expected in values.items():
         told = np.asarray(answer.values[kind], dtype=float)

@@ -260,3 +260,9 @@ def test_each_epoch_has_an_order_of_its_own_by_the_generator(nb):
     first, second = orders(5)
     assert len({first, second, tuple(range(50))}) == 3
     assert [*orders(5)] == [first, second] != [*orders(6)]
+
+
+@pytest.mark.parametrize("share", [0, -0.5, 1.5, float("nan")])
+def test_a_share_that_is_none_is_refused(nb, small, share):
+    with pytest.raises(ValueError, match="share of the images"):
+        load(nb, small, share=share)

@@ -238,9 +238,6 @@ def test_images_of_another_size(nb, shape):
         nb.ConvNet().forward(np.zeros(shape, np.float32))
 
 
-@pytest.mark.xfail(
-    strict=True, raises=ZeroDivisionError, reason="Linear(0, 128) is made first"
-)
 def test_images_too_small_for_the_convnet(nb):
     with pytest.raises(ValueError, match="smaller than the window"):
         nb.ConvNet(shape=(10, 28))

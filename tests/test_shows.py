@@ -336,13 +336,14 @@ def test_classes(nb, shown, tables, capsys):
     """Best and worst, a class without images beside them; mistakes set the colours."""
     confusion = np.array([[7, 1, 2, 0], [0, 9, 1, 0], [4, 1, 5, 0], [0, 0, 0, 0]])
     accuracies = [(0.7, 0.6, 0.75), (0.9, 0.85, 0.92), (0.5, 0.3, 0.7), (np.nan,) * 3]
-    part, names = nb.Part(None, None, "kites"), ["sun", "sea", "sky", "fog"]
+    part = nb.Part(None, np.repeat([0, 1, 2], [10, 11, 10]), "kites")  # one: nan scores
+    names = ["sun", "sea", "sky", "fog"]
     nb.show_classes(nb.ClassScores(confusion, accuracies), part, names, "Net")
     ((header, *rows),) = tables
     assert "kites" in header[0]
     assert rows == [
         ["sun", "10", "70.00 %", "60.0 to 75.0"],
-        ["sea", "10", "90.00 %", "85.0 to 92.0"],
+        ["sea", "11", "90.00 %", "85.0 to 92.0"],
         ["sky", "10", "50.00 %", "30.0 to 70.0"],
         ["fog", "0", "nan %", "nan to nan"],
     ]

@@ -391,3 +391,12 @@ def test_roughness(nb, rng):
     assert nb.roughness(np.full((12, 2), -3.0), (4, 3)) == 0
     random = nb.roughness(rng.standard_normal((2500, 4)), (50, 50))
     assert random == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("how", ["correct", "evaluate", "score_classes"])
+def test_labels_in_a_column_are_refused_when_a_model_is_judged(nb, rng, how):
+    model = nb.Single_layer_classifier(3, 2, rng=0)
+    part = nb.Part(rng.random((4, 3)), np.zeros((4, 1), int), "some")
+    arguments = (model, part, 2)[: 3 if how == "score_classes" else 2]
+    with pytest.raises(ValueError, match=r"labels \(N,\) are needed"):
+        getattr(nb, how)(*arguments)

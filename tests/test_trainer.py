@@ -5,6 +5,7 @@ import itertools
 import math
 import re
 import time
+from functools import partial
 
 import joblib
 import numpy as np
@@ -565,6 +566,26 @@ def test_no_pair_converges(nb, fits):
     with pytest.raises(ValueError, match="converges: lower the learning rates"):
         nb.fit_leaders(None, None, None, trials_of(nb, [np.nan] * 6))
     assert fits == []
+
+
+def test_a_leader_that_diverges_from_one_seed_is_out(nb, fits):
+    def answer(call):
+        if place_of(call) == 5 and call["seed"] == 2:
+            raise FloatingPointError("diverged")
+        return 0.5, 0.5
+
+    fits.answer = answer
+    trials = trials_of(nb, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    assert places_of(nb.fit_leaders(None, None, None, trials)) == [4, 3, 2]
+
+
+def test_divergence_in_the_last_step_is_noticed(nb, rng):
+    part = nb.Part(rng.random((4, 3), dtype=np.float32), np.arange(4) % 2, "some")
+    make = partial(nb.Single_layer_classifier, 3, 2)
+    settings = {"epochs": 1, "batch_size": 4, "learning_rate": 1e30, "lam": 1e20}
+    with pytest.raises(FloatingPointError, match="last step"):
+        nb.fit(make, part, **settings)
+    assert np.isnan(nb.try_settings(make, part, part, settings).valid.accuracy)
 
 
 # --- Less data ---------------------------------------------------------------------
