@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-WHITE, RED_GREEN, BLUE_YELLOW = (1, 1, 1), (1, -1, 0), (-0.5, -0.5, 1)  # weights of R, G, B
+WHITE, RED_GREEN = (1, 1, 1), (1, -1, 0)  # weights of R, G, B
+BLUE_YELLOW = (-0.5, -0.5, 1)
 
 
 def gabor(angle, period, phase, sigma=1.4):
@@ -34,8 +35,14 @@ def filters():
     drawn += [(WHITE, gabor(angle, 4, 0)) for angle in angles]
     drawn += [(WHITE, gabor(angle, 2.5, 0)) for angle in (0, 90)]
     drawn += [(WHITE, sign * centre_surround()) for sign in (1, -1)]
-    drawn += [(c, s * centre_surround()) for c in (RED_GREEN, BLUE_YELLOW) for s in (1, -1)]
-    drawn += [(c, gabor(angle, 6, edge)) for c in (RED_GREEN, BLUE_YELLOW) for angle in (0, 90)]
+    drawn += [
+        (c, s * centre_surround()) for c in (RED_GREEN, BLUE_YELLOW) for s in (1, -1)
+    ]
+    drawn += [
+        (c, gabor(angle, 6, edge))
+        for c in (RED_GREEN, BLUE_YELLOW)
+        for angle in (0, 90)
+    ]
     stack = np.stack([np.multiply.outer(colour, pattern) for colour, pattern in drawn])
     return stack / np.abs(stack).max(axis=(1, 2, 3), keepdims=True)
 

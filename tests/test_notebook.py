@@ -32,7 +32,7 @@ from load_definitions import NOTEBOOK, ROOT, definition_source
 
 SAVED = Path(os.environ.get("DLCV_NOTEBOOK", NOTEBOOK))  # another copy, to develop
 SAVE = "run tools/run_notebook.py --save"
-CELL_LINES, CLASS_LINES = 30, 60
+CELL_LINES, CLASS_LINES = 30, 75
 ROWS, ROWS_BEYOND = 42, 6
 
 

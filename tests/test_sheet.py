@@ -267,6 +267,18 @@ def chosen_inside(grid_cell, cell_id, pattern):
     return Evidence(cell_id, "printed", check)
 
 
+def no_better_beyond(cell_id):
+    """A step beyond the grid's edge is shown, and is no better than the grid's best."""
+    words = r"best of the grid (\d+\.\d+) %, best beyond it (\d+\.\d+) %"
+
+    def check(notebook):
+        shown = re.search(words, printed_text(notebook, cell_id))
+        assert shown, words
+        assert float(shown[2]) <= float(shown[1])
+
+    return Evidence(cell_id, "printed", check)
+
+
 def classes_named(cell_id):
     """Best and worst class in words, with accuracies; and a table of all ten."""
     words = rf"^Best class .*: \d, with {PERCENT}\. Worst class: \d, with {PERCENT}\.$"
@@ -559,8 +571,11 @@ ITEMS = {
         chosen_inside(
             "q3-tune",
             "q3-leaders",
-            r"^chosen: batch size (?P<batch_size>\d+), "
-            r"learning rate (?P<learning_rate>[\d.e-]+)$",
+            r"^chosen: batch size \d+, learning rate (?P<learning_rate>[\d.e-]+)$",
+        ),
+        no_better_beyond("q3-beyond"),
+        table(
+            "q3-beyond", ["^learning rate 0.2$"], ["batch size = 16$"], r".*/.*/.*", 1
         ),
     ],
     33: [accuracy_on_test("q3-test")],
