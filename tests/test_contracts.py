@@ -1693,7 +1693,7 @@ def test_q4_four_geometries(seen):
     fig = seen.figure("q4-geometry-show").fig
     axes = np.reshape(fig.axes, (2, 4))
     found = set()
-    for k, (top, below) in enumerate(axes.T):
+    for top, below in axes.T:
         stride, dilation = map(int, numbers_in(top.get_title()))
         found.add((stride, dilation))
         blur = correlate(

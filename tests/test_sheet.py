@@ -206,7 +206,7 @@ MEAN_SD = r"\d+\.\d\d ± \d+\.\d\d %"
 
 def log_printed(cell_id):
     """A header, and a line every few epochs: losses and accuracies of both sets."""
-    names = "training loss +training accuracy +validation loss +validation accuracy$"
+    names = "training: loss +accuracy +validation: loss +accuracy$"
     line = rf"^ *\d+ +\d\.\d+ +{PERCENT} +\d\.\d+ +{PERCENT}$"
     several = printed(cell_id, line, times=5).check
 
@@ -628,7 +628,8 @@ ITEMS = {
     44: [figure("q4-blur-show", {"images": 1, "times": 10}, alt="[Ff]irst 5 images")],
     45: [
         printed("q4-blur", r"^random.* \(10, 3, 32, 32\) -> .* \(10, 3, 32, 32\)$"),
-        figure("q4-blur-show", {"images": 1, "times": 20}, alt="10 random images"),
+        figure("q4-blur-show", {"images": 1, "times": 10}, alt="10 random.* 1 to 5"),
+        figure("q4-blur-show", {"images": 1, "times": 10}, alt="10 random.* 6 to 10"),
     ],
     # Question 5
     46: [
