@@ -266,3 +266,8 @@ def test_each_epoch_has_an_order_of_its_own_by_the_generator(nb):
 def test_a_share_that_is_none_is_refused(nb, small, share):
     with pytest.raises(ValueError, match="share of the images"):
         load(nb, small, share=share)
+
+
+def test_more_labels_than_inputs_are_refused(nb, rng):
+    with pytest.raises(ValueError, match="4 inputs and 5 labels"):
+        next(nb.get_minibatch(np.zeros((4, 2)), np.zeros(5, int), 2, rng))

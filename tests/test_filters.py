@@ -136,13 +136,14 @@ def test_sample_stands_in(nb, folder, source, capsys, trouble, half):
         "other bytes": (url, "md5:" + 32 * "0"),
     }
     path = half_extracted(folder) if half else folder / MEMBER
+    before = path.read_bytes() if half else None
     images, labels, name = nb.load_cifar(folder, *asked[trouble])
     assert name == SAMPLE.name
     assert "going on with the sample" in capsys.readouterr().out
     for found, expected in zip((images, labels), nb.read_cifar(SAMPLE), strict=True):
         np.testing.assert_array_equal(found, expected)
-    assert not path.exists()
-    assert not list(folder.glob("*.tar.gz"))
+    assert (path.read_bytes() if path.exists() else None) == before  # the user's stays
+    assert not list(folder.glob("*.tar.gz")) + list(folder.rglob("*.broken"))
 
 
 def test_source_is_the_home_page(nb, folder, monkeypatch):
@@ -465,3 +466,9 @@ def test_whitened_descent_arrives_where_plain_descent_does_not(nb):
         ends[type(rule)] = history[-1].error
         assert history[-1].distance < 0.2 * history[0].distance
     assert ends[nb.Whitened] < 1e-12 < 0.5 < ends[nb.Plain]
+
+
+def test_whitening_of_inputs_that_miss_a_direction_is_refused(nb, rng):
+    patches = rng.standard_normal((50, 3)) @ rng.standard_normal((3, 4))
+    with pytest.raises(np.linalg.LinAlgError, match="all directions"):
+        nb.Whitened(1.0, patches.T @ patches)

@@ -303,3 +303,9 @@ def test_a_node_must_return_a_gradient_for_each_edge_that_it_reads(nb):
     graph.forward(x=1.0, y=2.0)
     with pytest.raises(ValueError, match="zip"):
         graph.backward()
+
+
+def test_an_edge_that_is_computed_twice_is_refused(nb):
+    nodes = [("q", nb.Add(), ["x", "y"]), ("q", nb.Multiply(), ["q", "z"])]
+    with pytest.raises(ValueError, match="edge"):
+        nb.Graph(nodes)

@@ -28,5 +28,5 @@ def load_definitions():
     (Path(FOLDER.name) / "definitions.py").write_text(
         definition_source(), encoding="utf-8"
     )
-    sys.path[:0] = [FOLDER.name, str(ROOT)]  # the root: the notebook imports plots.py
+    sys.path.insert(0, FOLDER.name)
     return importlib.import_module("definitions")
