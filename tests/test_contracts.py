@@ -839,16 +839,26 @@ def first_batches(call, count):
 
 
 def test_q1_why_batches(seen):
-    train, W = seen["data"].train, seen["untrained_model"].W.astype(float)
-    exact = gradient_of(W, train.x, train.y)
-    lines = seen.text("q1-why-batches").splitlines()
-    calls = seen.of("get_minibatch", "q1-why-batches")
-    sizes = [call.given["batch_size"] for call in calls]
-    assert [int(numbers_in(line)[0]) for line in lines] == sizes == sorted(sizes)
-    for call, line in zip(calls, lines, strict=True):
-        assert call.given["x"] is train.x and call.given["y"] is train.y
-        found = gradient_of(W, *first_batches(call, 1)[0])
-        assert abs(float(numbers_in(line)[1]) - cosine(found, exact)) < 0.006
+    """Mean cosines of as many draws for the untrained model, and for the trained one."""
+    train = seen["data"].train
+    epoch, *calls = seen.of("get_minibatch", "q1-why-batches")
+    weights = [seen[name].W.astype(float) for name in ("untrained_model", "one_epoch")]
+    assert epoch.given["x"] is train.x and epoch.given["y"] is train.y
+    losses = [loss_of(train.x @ W, train.y) for W in weights]
+    assert losses[1] < losses[0] - 0.1
+    lines = [numbers_in(line) for line in seen.text("q1-why-batches").splitlines()]
+    assert len(lines) > 2 and lines == sorted(lines, key=lambda line: int(line[0]))
+    draws = len(calls) // len(lines) // len(weights)
+    assert draws >= 10 and len(calls) == draws * len(lines) * len(weights)
+    for size, *printed in lines:
+        for W, shown in zip(weights, printed, strict=True):
+            some, calls = calls[:draws], calls[draws:]
+            assert {call.given["batch_size"] for call in some} == {int(size)}
+            assert all(call.given["x"] is train.x for call in some)
+            exact = gradient_of(W, train.x, train.y)
+            batches = [first_batches(call, 1)[0] for call in some]
+            found = [cosine(gradient_of(W, *batch), exact) for batch in batches]
+            assert abs(float(shown) - np.mean(found)) < 0.006
 
 
 def test_q1_memorising_twenty_images(seen, images):

@@ -372,7 +372,6 @@ SOURCES = {
     "from all 60,000 images": "the size of MNIST's training file",
     "better by 0.06 points at most": "means of benchmarks/facts.csv",
     "with four times the variance": "as in benchmarks/facts.csv",
-    "near 0.05": "60 : 24 is (60 - 24) / root 84 = 3.93 deviations, and half of that 1.96",
     "three times the epochs": "45 in place of 15",
     "95.3 % with 300 units": "cited beside it, as an error of 4.7 %",
     "86 : 57 is like tossing 143 coins and getting 86 heads": "an example",
