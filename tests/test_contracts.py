@@ -839,7 +839,7 @@ def first_batches(call, count):
 
 
 def test_q1_why_batches(seen):
-    """Mean cosines of as many draws for the untrained model, and for the trained one."""
+    """Mean cosines of as many draws for the untrained and for the trained model."""
     train = seen["data"].train
     epoch, *calls = seen.of("get_minibatch", "q1-why-batches")
     weights = [seen[name].W.astype(float) for name in ("untrained_model", "one_epoch")]
