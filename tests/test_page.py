@@ -402,7 +402,7 @@ def test_the_command_writes_the_page(tmp_path, monkeypatch, capsys):
 
 def test_the_page_is_not_large(saved):
     rest = re.sub(r"data:image/png;base64,[^\"]*", "", str(saved))
-    assert len(rest) < 1_000_000
+    assert len(rest) < 1_500_000
 
 
 def printed(browser, page, folder):
@@ -432,3 +432,12 @@ def test_a_browser_prints_all(tmp_path):
     for part in "Title", "folded", "start", "finish":
         assert part in text
     assert "Hide code" not in text and text.count("-") == 300
+
+
+def test_pictures_outside_the_folder_are_not_put_in(tmp_path):
+    (tmp_path / "dot.png").write_bytes(base64.b64decode(PNG))
+    (tmp_path / "inner").mkdir()
+    notebook = new_notebook(cells=[new_markdown_cell("![dot](../dot.png)")])
+    html = make_page.make_page(notebook, folder=tmp_path / "inner")
+    page = BeautifulSoup(html, "html.parser")
+    assert not page.img and page.main.a["href"] == "../dot.png"

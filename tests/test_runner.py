@@ -5,6 +5,7 @@ import gzip
 import io
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -717,3 +718,33 @@ def test_a_signal_while_the_page_is_made(tmp_path):
     assert errors.count("\n") == 1
     assert partial(path).cells[2].outputs[0].data["text/plain"] == "2"
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize(("side", "kept"), [(60, True), (200, False)])
+def test_only_large_pictures_lose_colours(side, kept):
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    small = execute.smaller(base64.b64encode(file.getvalue()).decode())
+    picture = Image.open(io.BytesIO(base64.b64decode(small))).convert("RGB")
+    assert np.array_equal(picture, pixels) == kept
+    assert kept or len(picture.getcolors(65536)) <= 256
+
+
+@pytest.mark.parametrize(("share", "saved"), [("1.0", True), ("0.05  # few", False)])
+def test_save_of_a_share_leaves_the_readme(tmp_path, pretend, capsys, share, saved):
+    path = make_notebook(tmp_path, share=f"SHARE = {share}", summary=SUMMARY)
+    before = (tmp_path / "README.md").read_bytes()
+    pretend()
+    run_notebook.main(path, save=True)
+    assert ((tmp_path / "README.md").read_bytes() != before) == saved
+    assert ("SHARE is not 1.0" in capsys.readouterr().out) == (not saved)
+
+
+def test_a_full_disk_is_noticed_before_the_run(tmp_path, pretend, monkeypatch):
+    path = make_notebook(tmp_path, only="1 + 1")
+    pretend()
+    full = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
+    monkeypatch.setattr(run_notebook.shutil, "disk_usage", lambda path: full)
+    with pytest.raises(SystemExit, match="make room"):
+        run_notebook.main(path)

@@ -10,6 +10,7 @@ import base64
 import gzip
 import re
 import secrets
+import shutil
 import signal
 import sys
 import tempfile
@@ -35,7 +36,10 @@ QUICK = (
     "This is a quick run, on a twentieth of the images, to see whether all cells run: "
     "its figures are not the answers."
 )
-SIGNALS = signal.SIGINT, signal.SIGTERM
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
+if hasattr(signal, "SIGHUP"):  # the terminal is closed; not on Windows
+    SIGNALS.append(signal.SIGHUP)
+SPACE = 10_000_000  # bytes that notebook and page may take
 
 
 class Stopped(KeyboardInterrupt):
@@ -91,7 +95,9 @@ def check(notebook, folder):
         build.mkdir(exist_ok=True)
         tempfile.TemporaryFile(dir=build).close()
     except OSError as error:
-        sys.exit(f"{build} cannot be written: {error.strerror}. Make room for it.")
+        sys.exit(f"{build} cannot be written: {error.strerror}.")
+    if shutil.disk_usage(build).free < SPACE:
+        sys.exit(f"{build} has less than {SPACE / 1e6:.0f} MB left: make room.")
     source = code(notebook)
     for name in [*IDX, FILTERS]:
         if (MNIST if name in IDX else FILTERS) in source:
@@ -102,7 +108,9 @@ def check_file(folder, name):
     """Exit with a reason if a data file cannot be read to its end."""
     try:
         if name == FILTERS:
-            np.load(folder / name)
+            weights = np.load(folder / name)
+            if weights.dtype.kind not in "iuf" or not np.isfinite(weights).all():
+                raise ValueError("real, finite numbers are needed")
         elif unpacked_start(folder / name) != IDX[name]:
             raise ValueError("not a file in MNIST's format")
     except (OSError, ValueError, EOFError, zlib.error) as error:
@@ -210,6 +218,8 @@ def save_all(notebook, path, before, results):
     files, readme = {path: content(notebook)}, path.parent / "README.md"
     if not about_mnist(notebook):
         print(f"DIGITS is not {MNIST}: README.md and docs/ are left as they were.")
+    elif not whole(notebook):
+        print("SHARE is not 1.0: README.md and docs/ are left as they were.")
     elif readme.exists():
         files[readme] = update_readme(readme.read_text("utf-8"), results).encode()
         for picture in displays(notebook, "staircase", "image/png"):
@@ -224,6 +234,12 @@ def about_mnist(notebook):
     values = re.findall("^DIGITS = ([^#\n]*)", code(notebook), re.MULTILINE)
     folders = [PurePosixPath(value.strip().strip("\"'")) for value in values]
     return all(folder == PurePosixPath(MNIST) for folder in folders)
+
+
+def whole(notebook):
+    """Whether no line `SHARE = ...` leaves images out."""
+    values = re.findall("^SHARE = ([^#\n]*)", code(notebook), re.MULTILINE)
+    return all(value.strip() in ("1", "1.0") for value in values)
 
 
 def report(paths):
@@ -295,5 +311,6 @@ if __name__ == "__main__":
     for stream in sys.stdout, sys.stderr:  # a console that is not UTF-8 shows "?"
         stream.reconfigure(errors="replace")
     for each in SIGNALS:
-        signal.signal(each, stop)
+        if signal.getsignal(each) != signal.SIG_IGN:  # as nohup asks
+            signal.signal(each, stop)
     main(given.notebook.resolve(), given.save, given.quick)
