@@ -311,6 +311,7 @@ if __name__ == "__main__":
     for stream in sys.stdout, sys.stderr:  # a console that is not UTF-8 shows "?"
         stream.reconfigure(errors="replace")
     for each in SIGNALS:
-        if signal.getsignal(each) != signal.SIG_IGN:  # as nohup asks
+        ignored = signal.getsignal(each) == signal.SIG_IGN
+        if not (ignored and each.name == "SIGHUP"):  # which nohup has ignored
             signal.signal(each, stop)
     main(given.notebook.resolve(), given.save, given.quick)
