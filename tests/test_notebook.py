@@ -33,7 +33,6 @@ from load_definitions import NOTEBOOK, ROOT, definition_source
 SAVED = Path(os.environ.get("DLCV_NOTEBOOK", NOTEBOOK))  # another copy, to develop
 SAVE = "run tools/run_notebook.py --save"
 CELL_LINES, CLASS_LINES = 30, 75
-LONGER = {"q4-cifar-download": 33}  # two functions of one thought
 ROWS, ROWS_BEYOND = 42, 6
 
 
@@ -716,9 +715,7 @@ def test_no_cell_is_long(saved):
         cell.id: (line_count(cell.source), bound(cell)) for cell in code_cells(saved)
     }
     long = {
-        name: (count, most)
-        for name, (count, most) in counts.items()
-        if count > LONGER.get(name, most)
+        name: (count, most) for name, (count, most) in counts.items() if count > most
     }
     assert not long, "split these, by what they say"
 
