@@ -1312,8 +1312,6 @@ def test_q2_the_drawn_graph_has_the_values_and_gradients_of_its_point(seen):
             count = sum(edge[:2] == (start, end) for edge in edges)
             for _, told in by_distance[:count]:
                 assert math.isclose(told, value, rel_tol=1e-3, abs_tol=1e-12)
-    signs = [t.get_text() for t in texts if t.get_text() in seen["signs"]]
-    assert signs == seen["signs"] and len(signs) == len(places) - 1
 
 
 def test_q2_where_the_nodes_break(seen):
