@@ -36,9 +36,7 @@ def no_network(monkeypatch):
         return look_up(host, *args, **kwargs)
 
     monkeypatch.setattr(socket, "getaddrinfo", guarded)
-    for name in "http_proxy", "https_proxy", "all_proxy":
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("NO_PROXY", "*")
 
 
 @pytest.fixture
@@ -67,7 +65,7 @@ def tables(nb, monkeypatch):
     """The tables that nb.table is given: lists of rows of texts, the header first."""
     given = []
 
-    def table(header, rows, metadata=None):
+    def table(header, rows):
         given.append([[str(cell) for cell in row] for row in (header, *rows)])
 
     monkeypatch.setattr(nb, "table", table)

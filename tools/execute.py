@@ -1,20 +1,25 @@
 """Execute a notebook with live progress, apart from the user's own settings."""
 
 import asyncio
+import atexit
 import base64
 import io
-import logging
 import os
 import re
+import shutil
+import sys
 import tempfile
 import time
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from subprocess import DEVNULL
 
 import psutil
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, DeadKernelError
+from nbclient.exceptions import CellExecutionError
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from PIL import Image
 
 LANGUAGE = {  # the same for each version of Python; the last makes `--to script` work
@@ -28,44 +33,57 @@ KERNEL = {  # as JupyterLab writes it
     "name": "python3",
 }
 SETTINGS = "MPLBACKEND", "PYTHONSTARTUP", "PYTHONWARNINGS"  # that a shell may have
-
-# Matplotlib reads a file `matplotlibrc` in the current folder, so it is imported in
-# another one. The function leaves no name behind: a missing import stays missing.
-STARTUP = """\
-def elsewhere():
-    import contextlib, os
-    here = os.getcwd()
-    os.chdir(os.environ["IPYTHONDIR"])
-    with contextlib.suppress(ImportError):
-        import matplotlib
-    os.chdir(here)
-
-elsewhere()
-del elsewhere
-"""
+LIVE = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+WIDTH = min(shutil.get_terminal_size().columns, 80) - 1
+OVERWRITTEN = re.compile(r"^.*\r(?!\n)", re.MULTILINE)  # what bars leave behind
 
 
-class RunFailed(Exception):
-    """A cell failed, or the kernel died or did not start; the text says which."""
+class Stopped(KeyboardInterrupt):
+    """Somebody stopped the run; KeyboardInterrupts pass through asyncio."""
+
+
+def say(text, end="\n"):
+    """Print at once. If nobody reads it any more, that stops the run."""
+    try:
+        print(text, end=end, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise Stopped("since nobody reads what it prints", 1) from None
+
+
+def show(text):
+    """Print a line that the next one overwrites, if the terminal can do that."""
+    if LIVE:
+        say(f"\r{text[:WIDTH]:<{WIDTH}}", end="")
+
+
+def say_line(text):
+    """Print a line in the place of the one that is shown."""
+    show("")
+    say(f"\r{text}" if LIVE else text)
 
 
 def run(notebook, folder):
-    """Execute the cells in place, as Jupyter would in that folder: {chapter: seconds}.
+    """Execute the cells in place, as Jupyter would in that folder.
 
-    Each code cell is left with its clean outputs, or none if it was not reached.
-    """
+    Each code cell is left with its clean outputs, or none if it was not reached. Gives
+    None, or a text on what failed: a cell, or the kernel."""
     for cell in code_cells(notebook):
         cell.outputs, cell.execution_count = [], None
-    runner = Runner(notebook, folder)
-    try:
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
-            failure = asyncio.run(runner.until_failure(settings(Path(home))))
-    finally:
-        runner.end()
-        tidy(notebook)
-    if failure:
-        raise RunFailed(failure)
-    return runner.seconds
+    spec = KernelSpecManager(kernel_dirs=[])  # of this very Python
+    manager = AsyncKernelManager(kernel_spec_manager=spec)
+    atexit.register(end, manager)  # should a signal come while it ends
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
+        try:
+            runner = Runner(notebook, manager)
+            failure = asyncio.run(runner.run_cells(folder, settings(home)))
+            if failure:
+                say_line(f"{runner.title}    failed")
+            return failure
+        finally:
+            end(manager)
+            atexit.unregister(end)
+            tidy(notebook)
 
 
 def code_cells(notebook):
@@ -74,113 +92,80 @@ def code_cells(notebook):
 
 
 def settings(home):
-    """The kernel's environment: the user's, with IPython's settings in an empty folder.
-
-    An empty matplotlibrc hides the user's, and leaves the cache of fonts in its place.
-    """
-    startup = home / "profile_default" / "startup" / "elsewhere.py"
-    startup.parent.mkdir(parents=True)
-    startup.write_text(STARTUP, encoding="utf-8")
-    (home / "empty").touch()
+    """The kernel's environment: the user's, without settings of IPython, Matplotlib."""
+    empty = Path(home, "matplotlibrc")
+    empty.touch()
     kept = {name: text for name, text in os.environ.items() if name not in SETTINGS}
-    return kept | {
-        "IPYTHONDIR": str(home),
-        "MATPLOTLIBRC": str(home / "empty"),
-        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-    }
+    return kept | {"IPYTHONDIR": home, "MATPLOTLIBRC": str(empty)}
 
 
 class Runner(NotebookClient):
-    """Prints a line a cell, with its heading and time, and bars as they come."""
+    """nbclient's, with a line a cell: its number, its section, its time."""
 
-    def __init__(self, notebook, folder):
-        super().__init__(notebook, kernel_name="python3", timeout=None)
-        self.resources = {"metadata": {"path": str(folder)}}
-        self.extra_arguments = ["--log-level=ERROR"]
-        self.record_timing = self.store_widget_state = self.coalesce_streams = False
-        self.on_cell_start, self.on_cell_executed = self.start, self.done
-        self.log = logging.getLogger("runner")
-        self.log.setLevel(logging.CRITICAL)  # what matters is raised as well
-        self.manager, self.where, self.seconds = None, "before the first cell", {}
+    def __init__(self, notebook, manager):
+        super().__init__(notebook, manager, timeout=None)
+        self.record_timing = self.store_widget_state = False
+        self.log.disabled = True  # what matters is raised as well
+        self.title = ""
 
-    async def until_failure(self, environment):
-        """Run the cells: None, or a text on what failed."""
+    async def run_cells(self, folder, environment):
+        """Run all code cells: None, or a text on what failed."""
+        where, heading = "before the first cell", ""
         try:
             # What the kernel prints goes elsewhere: this is what dying processes say.
-            await self.async_execute(env=environment, stdout=DEVNULL, stderr=DEVNULL)
-        except CellExecutionError as error:
-            message = " ".join(f"{error.ename}: {error.evalue}".split())
-            return f"{self.where}:\n{message[:500]}"
-        except DeadKernelError:
-            return f"{self.where}:\nthe kernel died"
-        except RuntimeError as error:  # nbclient's, when a kernel does not start
-            return f"{self.where}:\n{' '.join(str(error).split())[:500]}"
-
-    @asynccontextmanager
-    async def async_setup_kernel(self, **kwargs):
-        """A kernel of this very Python, of which nothing is left afterwards."""
-        self.manager = self.create_kernel_manager()
-        self.manager.kernel_spec_manager.kernel_dirs = []
-        try:
-            await self.async_start_new_kernel(**kwargs)
+            streams = {"stdout": DEVNULL, "stderr": DEVNULL}
+            await self.async_start_new_kernel(cwd=folder, env=environment, **streams)
             await self.async_start_new_kernel_client()
-            yield
-            await self.manager.shutdown_kernel()
+            for index, cell in enumerate(self.nb.cells):
+                if cell.cell_type == "code":
+                    where = f"cell {cell.get('id', index + 1)} ({heading})"
+                    await self.run_cell(cell, index, heading)
+                else:
+                    heading = [heading, *re.findall("^#+ (.+)", cell.source, re.M)][-1]
+            return None
+        except CellExecutionError as error:
+            failure = f"{error.ename}: {error.evalue}"
+        except RuntimeError as error:  # the kernel died, or did not start
+            failure = f"{error}"
         finally:
-            self.end()
-            self.km = self.manager
-            await self._async_cleanup_kernel()
+            if self.kc:
+                self.kc.stop_channels()
+        return f"{where}:\n{' '.join(failure.split())[:500]}"
 
-    def end(self):
-        """End the kernel and all that it started."""
-        pid = getattr(self.manager and self.manager.provisioner, "pid", None)
-        for action in ("terminate", "kill") if pid else ():
-            processes = family(pid)
-            for process in processes:
-                with suppress(psutil.Error):
-                    getattr(process, action)()
-            psutil.wait_procs(processes, timeout=3)
+    async def run_cell(self, cell, index, heading):
+        """Run one cell, and print its line."""
+        began = time.monotonic()
+        title = f"[{index + 1:>3}/{len(self.nb.cells)}] {heading}"
+        self.title = f"{title[: WIDTH - 10]:<{WIDTH - 10}}"
+        show(self.title)
+        count = self.code_cells_executed + 1
+        await self.async_execute_cell(cell, index, execution_count=count)
+        say_line(f"{self.title} {time.monotonic() - began:7.1f} s")
 
     def process_message(self, msg, cell, cell_index):
-        text, name = msg["content"].get("text", ""), msg["content"].get("name")
-        if msg["msg_type"] == "stream" and ("\r" in text or name == "stderr"):
-            print(text, end="", flush=True)
-        widget = any("widget" in kind for kind in msg["content"].get("data", ()))
-        if not widget and name != "stderr":  # neither is kept
+        text = msg["content"].get("text", "") if msg["msg_type"] == "stream" else ""
+        if "\r" in text:
+            show(text.rpartition("\r")[2].strip() or self.title)
+        elif text and msg["content"]["name"] == "stderr":
+            say_line(text.rstrip())
+            show(self.title)
+        if not text or msg["content"]["name"] == "stdout":  # warnings are not kept
             return super().process_message(msg, cell, cell_index)
 
-    def start(self, cell, cell_index):
-        """Before a cell: print its number and heading."""
-        self.began = time.perf_counter()
-        if cell.cell_type == "code":
-            headings = self.headings(cell_index)
-            heading = headings[-1][1] if headings else ""
-            self.where = f"cell {cell.get('id', cell_index + 1)} ({heading})"
-            chapters = [text for level, text in headings if level == "##"]
-            self.chapter = chapters[-1] if chapters else ""
-            self.title = f"[{cell_index + 1:>3}/{len(self.nb.cells)}] {heading}"[:60]
-            print(self.title.ljust(60), end="", flush=True)
 
-    def headings(self, cell_index):
-        """The (level, text) of the headings above a cell."""
-        above = (
-            c.source for c in self.nb.cells[:cell_index] if c.cell_type == "markdown"
-        )
-        return re.findall(r"^(#+) (.+)", "\n".join(above), re.MULTILINE)
-
-    def done(self, cell, cell_index, execute_reply):
-        """After a cell: print its time, and add it to its chapter's."""
-        took = time.perf_counter() - self.began
-        self.seconds[self.chapter] = self.seconds.get(self.chapter, 0) + took
-        print(f"\r{self.title.ljust(60)} {took:6.1f} s", flush=True)
+def end(manager):
+    """End the kernel and all that it started."""
+    pid = getattr(manager.provisioner, "pid", None)
+    for action in ("terminate", "kill") if pid else ():
+        processes = [process for process in psutil.process_iter() if of(process, pid)]
+        for process in processes:
+            with suppress(psutil.Error):
+                getattr(process, action)()
+        psutil.wait_procs(processes, timeout=2)
+    manager.cleanup_connection_file()
 
 
-def family(pid):
-    """The process of that id, what it started, and what it left when it ended."""
-    return [process for process in psutil.process_iter() if belongs(process, pid)]
-
-
-def belongs(process, pid):
+def of(process, pid):
     """Whether a process is the one of that id, descends from it, or is in its group."""
     with suppress(psutil.Error, OSError):
         if process.status() != psutil.STATUS_ZOMBIE:
@@ -194,33 +179,15 @@ def tidy(notebook):
     """Leave nothing in a notebook that depends on the run's machine or moment."""
     notebook.metadata["language_info"] = dict(LANGUAGE)
     notebook.metadata["kernelspec"] = dict(KERNEL)
-    notebook.metadata.pop("widgets", None)
-    for cell in code_cells(notebook):
+    for index, cell in enumerate(code_cells(notebook)):
         cell.metadata.pop("execution", None)  # times, if Jupyter recorded them
-        cell.outputs = merged(cell.outputs)
-        for output in (o for o in cell.outputs if "image/png" in o.get("data", {})):
-            output.data["image/png"] = smaller(output.data["image/png"])
-
-
-def merged(outputs):
-    """Outputs with the texts of successive streams as one, as a terminal shows them."""
-    result = []
-    for output in outputs:
-        last = result[-1] if result else {}
-        if "text" in output and output.get("name") == last.get("name"):
-            last.text += output.text
-        else:
-            result.append(output)
-    for output in (o for o in result if "text" in o):
-        output.text = overwritten(output.text)
-    return [o for o in result if o.get("text", "text").strip()]
-
-
-def overwritten(text):
-    """What is left of a text's lines when each carriage return starts its line anew."""
-    *lines, last = text.split("\n")
-    kept = [line.rstrip("\r").rpartition("\r")[2] for line in lines]
-    return "\n".join([*kept, last.rpartition("\r")[2]])
+        CoalesceStreamsPreprocessor().preprocess_cell(cell, {}, index)
+        for output in cell.outputs:
+            if "text" in output:
+                output.text = OVERWRITTEN.sub("", output.text)
+            elif "image/png" in output.get("data", {}):
+                output.data["image/png"] = smaller(output.data["image/png"])
+        cell.outputs = [o for o in cell.outputs if o.get("text", "text").strip()]
 
 
 def smaller(picture):
