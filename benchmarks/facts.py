@@ -1,87 +1,109 @@
-"""Facts that the notebook's text quotes from runs outside it: measured, into a CSV.
+"""Measure what the notebook's text quotes from outside: facts.csv, exercises.csv.
 
-python benchmarks/facts.py [blocks] [templates] [small_batches]
+python benchmarks/facts.py
 
-A further fact is a function that yields rows (its name, settings, seed, measure,
-value), and an entry in FACTS. "blocks" reads the test set; nothing is chosen by it.
+Each function below yields rows (name, settings, seed, measure, value). It takes some
+minutes, on one thread, and writes both files anew. The test set is never read.
 """
 
+import csv
 import sys
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from exercises import LAM, SEEDS, load_digits, measure_into, nb
+from scipy.stats import chi2_contingency
+from threadpoolctl import threadpool_limits
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
+from load_definitions import ROOT, load_definitions
+
+nb = load_definitions()
+MNIST = ROOT / "data" / "mnist"
+HEADER = "name", "settings", "seed", "measure", "value"
+SEEDS = range(3)
 SOFTMAX = partial(nb.Single_layer_classifier, 784, 10)
-CHOSEN = {"epochs": 15, "batch_size": 50, "learning_rate": 2, "lam": LAM}
+CHOSEN = {"epochs": 5, "batch_size": 50, "learning_rate": 2, "lam": 3e-5}
 
 
-def variance_ratio(hits, size=200):
-    """The variance of blocks' accuracies over that of as many independent images."""
-    accuracies, p = hits.reshape(-1, size).mean(axis=1), hits.mean()
-    return accuracies.var(ddof=1) / (p * (1 - p) / size)
-
-
-def blocks():
-    """Do 200 consecutive test images vary as 200 independent ones would?"""
-    data = load_digits()
-    about = "blocks", "softmax classifier, rate 2, 15 epochs"
-    measure = "variance of 50 blocks of 200 test images over the binomial one, "
+def file_order():
+    """1.1: is the training file in random order? Trained on its first 70%."""
+    x = nb.read_idx(MNIST / "train-images-idx3-ubyte.gz").reshape(-1, 784)
+    x = x.astype(np.float32) / np.float32(255)
+    y = nb.read_idx(MNIST / "train-labels-idx1-ubyte.gz").astype(np.int64)
+    first = nb.Part(x[:42000], y[:42000], "first 70% of the file")
+    about = "1.1", "softmax classifier, trained on the first 42,000 of the file"
     for seed in SEEDS:
-        model = nb.fit(SOFTMAX, data.train, seed=seed, **CHOSEN).model
-        hits = nb.correct(model, data.test).astype(float)
-        rng = np.random.default_rng(seed)
-        shuffled = [variance_ratio(rng.permutation(hits)) for _ in range(1000)]
-        ratios = {
-            "in file order": variance_ratio(hits),
-            "in file order, first 5,000 alone (25 blocks)": variance_ratio(hits[:5000]),
-            "in file order, last 5,000 alone (25 blocks)": variance_ratio(hits[5000:]),
-            "mean of 1,000 shuffles": np.mean(shuffled),
-            "largest of 1,000 shuffles": max(shuffled),
-        }
-        for name, ratio in ratios.items():
-            yield *about, seed, measure + name, f"{ratio:.2f}"
-        parts = {
-            "all": hits,
-            "the first 5,000": hits[:5000],
-            "the last 5,000": hits[5000:],
-        }
-        for name, some in parts.items():
-            accuracy = f"{100 * some.mean():.2f}"
-            yield *about, seed, f"accuracy (%), test images: {name}", accuracy
+        model = nb.fit(SOFTMAX, first, seed=seed, **CHOSEN).model
+        sixths = (nb.predict(model, x[42000:]) == y[42000:]).reshape(6, 3000)
+        for k, accuracy in enumerate(100 * sixths.mean(axis=1), start=1):
+            measure = f"accuracy (%), sixth {k} of the rest"
+            yield *about, seed, measure, f"{accuracy:.2f}"
+        right = sixths.sum(axis=1)
+        p = chi2_contingency([right, 3000 - right]).pvalue
+        yield *about, seed, "chi-square p, six equal accuracies", f"{p:.1g}"
 
 
-def templates(seed=1):
-    """Are templates less grainy at a small rate, or only not yet at the minimum?"""
-    data = load_digits()
-    for rate, epochs in (2, 15), (0.1, 15), (0.1, 150):
-        settings = CHOSEN | {"learning_rate": rate, "epochs": epochs}
-        run = nb.fit(SOFTMAX, data.train, seed=seed, **settings)
-        W = run.model.W.astype(float)
-        about = "templates", f"softmax classifier, rate {rate}, {epochs} epochs", seed
-        yield *about, "roughness", f"{nb.roughness(W, data.shape):.3f}"
-        objective = run.train.loss + LAM * np.sum(W**2)
-        yield *about, "loss + penalty, training images", f"{objective:.5f}"
+def moved(part):
+    """The images three pixels further right, as in the exercise of Question 1."""
+    images = np.roll(part.x.reshape(-1, 28, 28), 3, axis=2)
+    return part._replace(x=images.reshape(-1, 784))
 
 
-def small_batches():
-    """Are batches below the grid of section 3.4 better, over the leaders' seeds?"""
-    data = load_digits()
-    make_model = partial(nb.MLP, 784, 256, 10)
-    for batch_size, rate in (32, 0.4), (16, 0.4), (8, 0.2):
-        settings = {"batch_size": batch_size, "learning_rate": rate, "valid_every": 8}
-        for seed in 1, 2, 3:
-            run = nb.fit(
-                make_model, data.train, data.valid, seed, epochs=8, lam=LAM, **settings
-            )
-            about = "small_batches", f"MLP, batches of {batch_size}, rate {rate}", seed
-            accuracy = f"{100 * run.valid.accuracy:.2f}"
-            yield *about, "accuracy (%), validation images", accuracy
+def exercise_1():
+    """Does a softmax classifier mind where the digits stand?"""
+    training, validation, _ = nb.load_digits(MNIST)
+    cases = [
+        ("neither moved", training, validation),
+        ("training and validation images moved", moved(training), moved(validation)),
+        ("validation images moved", training, moved(validation)),
+    ]
+    for name, part, valid in cases:
+        for seed in SEEDS:
+            run = nb.fit(SOFTMAX, part, valid, seed, **CHOSEN)
+            yield "Q1", name, seed, "validation accuracy (%)", f"{100 * run.valid:.2f}"
 
 
-FACTS = {"blocks": blocks, "templates": templates, "small_batches": small_batches}
+def exercise_5():
+    """Noise of deviation 0.1 on the outputs that the convolution learns from."""
+    W0 = nb.load_filters(ROOT / "C0_weights.npy", (20, 3, 5, 5))
+    x = nb.load_cifar(ROOT / "data")[0][:100]
+    if len(x) < 100:
+        sys.exit("Question 5 needs 100 images of CIFAR-10: see data/README.md")
+    C0 = nb.new_layer(nb.Fast_Convolution_Layer)
+    C0.set_weights(W0)
+    target = C0.forward(x)
+    windows = np.lib.stride_tricks.sliding_window_view(x, (5, 5), axis=(2, 3))
+    patches = windows.transpose(0, 2, 3, 1, 4, 5).reshape(-1, 75)
+    for seed in SEEDS:
+        normal = np.random.default_rng(seed).standard_normal(target.shape)
+        noisy = target + 0.1 * normal
+        outputs = noisy.transpose(0, 2, 3, 1).reshape(-1, 20)
+        solution = np.linalg.lstsq(patches, outputs, rcond=None)[0]
+        error = np.linalg.norm(solution.T.reshape(W0.shape) - W0) / np.linalg.norm(W0)
+        yield "Q5", "least squares", seed, "filter error", f"{error:.4f}"
+        for rate in 2.0, 0.5:
+            rule = partial(nb.Whitened, rate, patches.T @ patches)
+            C = nb.new_layer(nb.Fast_Convolution_Layer)
+            _, history = nb.descend(C, x, noisy, W0, rule, passes=60)
+            for passes in 20, 60:
+                settings = f"whitened descent, rate {rate}, {passes} passes"
+                error = f"{history[passes, 1]:.4f}"
+                yield "Q5", settings, seed, "filter error", error
+
+
+def write(name, functions):
+    """The rows of the functions, into a CSV beside this file."""
+    rows = [HEADER]
+    for function in functions:
+        for row in function():
+            print(*row, sep=", ", flush=True)
+            rows.append(row)
+    with Path(__file__).with_name(name).open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+
 
 if __name__ == "__main__":
-    table = Path(__file__).resolve().with_suffix(".csv")
-    measure_into(table, FACTS, [name.lower() for name in sys.argv[1:]] or list(FACTS))
+    with threadpool_limits(1, "blas"):
+        write("facts.csv", [file_order])
+        write("exercises.csv", [exercise_1, exercise_5])
