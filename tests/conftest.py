@@ -1,15 +1,12 @@
 """What the tests share: the notebook's definitions, and independent references."""
 
-import os
 import socket
-import subprocess
-import sys
 import warnings
 
 import joblib
 import numpy as np
 import pytest
-from load_definitions import ROOT, load_definitions  # in tools/: see pyproject.toml
+from load_definitions import load_definitions  # in tools/: see pyproject.toml
 
 
 @pytest.fixture(scope="session")
@@ -128,16 +125,3 @@ def assert_seeded(draw):
     np.testing.assert_array_equal(draw(np.int64(0)), first)
     for one, other in (first, second), (first, draw(1)), (draw(None), draw(None)):
         assert not np.array_equal(one, other)
-
-
-def run_tool(*arguments, cwd=None, root=ROOT, **environment):
-    """What tools/run_notebook.py does in a terminal, of UTF-8 unless told otherwise."""
-    command = [sys.executable, root / "tools" / "run_notebook.py", *arguments]
-    environment = {"PYTHONIOENCODING": "utf-8"} | environment
-    return subprocess.run(
-        command,
-        cwd=cwd,
-        env=os.environ | environment,
-        capture_output=True,
-        encoding=environment["PYTHONIOENCODING"],
-    )

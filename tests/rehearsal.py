@@ -3,7 +3,7 @@
 `rehearse()` executes all code cells in order, and returns what they left and showed:
 calls of WATCHED functions, which images went through which model, answers, figures,
 tables, printed lines. Tests find them by section ("1.8"), not by cell or variable. It
-speaks (every test of test_contracts.py and test_figures.py fails) if a cell fails.
+speaks (every test that uses it fails) if a cell fails.
 
 What differs from a run in Jupyter: SHARE is small, and of the test images only the
 first 2,000 are read; 1,000 images of 12 x 12 pixels, made of the sample of 20, stand
@@ -64,31 +64,34 @@ class Rehearsal:
     def __init__(self):
         self.ns = {"__name__": "__main__"}
         self.calls = []
-        self.reads = []  # at, section, model, x, sets {name: count}, W, learned, loop
+        self.reads = []  # what went through a model: see watch_model
         self.sets = {}  # {fingerprint: (name of its Part, label)}
         self.printed = defaultdict(str)  # {section: text}
         self.prose = defaultdict(str)  # {section: Markdown}
+        self.section = ""
         self.now = 0  # counts what happens
         self.fitting = 0  # how many calls of fit are open
         self.running = True
-        self.section = ""
 
     def of(self, name, section=None):
         """The calls of a watched function, in one section if it is given."""
-        assert name in self.ns, f"no cell defines {name}: see WATCHED in rehearsal.py"
         calls = [call for call in self.calls if call.name == name]
         return [call for call in calls if section in (None, call.section)]
 
-    def fits(self, section=None, **asked):
-        """The Runs that were fitted with the settings asked for."""
-        runs = [call.result for call in self.of("fit", section)]
-        return [r for r in runs if asked.items() <= (r.settings | r._asdict()).items()]
+    def fits(self, section):
+        """The Runs that were fitted in a section."""
+        return [call.result for call in self.of("fit", section)]
 
-    def answer(self, section, *words):
-        """What was found in a section: of the one answer whose question has the words."""
+    @property
+    def parts(self):
+        """The Parts: training, validation, test."""
+        return self.of("load_digits")[0].result
+
+    def answer(self, section, word):
+        """What was found, of the first answer in a section that asks for the word (in
+        small letters)."""
         told = [call.given for call in self.of("answer", section)]
-        (found,) = [a["found"] for a in told if all(w in a["asked"] for w in words)]
-        return found
+        return next(a["found"] for a in told if word in a["asked"].lower())
 
     def lines(self, section, *words):
         """The printed lines of a section that have all the words."""
@@ -98,14 +101,11 @@ class Rehearsal:
     def figures(self, section):
         return [call.given["fig"] for call in self.of("show", section)]
 
-    def tables(self, section, *words):
-        """[header, *rows] of the tables of a section whose header has the words."""
+    def table(self, section, *words):
+        """header, rows of the first table in a section whose header has the words."""
         told = [call.given for call in self.of("table", section)]
-        return [
-            [t["header"], *t["rows"]]
-            for t in told
-            if all(word in " ".join(t["header"]) for word in words)
-        ]
+        tables = [(t["header"], t["rows"]) for t in told]
+        return next(t for t in tables if all(word in " ".join(t[0]) for word in words))
 
     def watch(self, name, function):
         """The function, which now also writes down its calls."""
@@ -136,32 +136,33 @@ class Rehearsal:
             finally:
                 self.fitting -= name == "fit"
             if name == "load_digits":
-                result = self.know(result)
+                result = self.know(*result)
             self.calls[place] = Call(at, self.section, name, given, result)
             return result
 
         return watched
 
-    def know(self, parts):
-        """The three Parts, the last cut short; from now on their images are known."""
-        test = parts[2]._replace(x=parts[2].x[:TEST_IMAGES], y=parts[2].y[:TEST_IMAGES])
-        for part in (*parts[:2], test):
+    def know(self, *parts):
+        """The Parts, cut short if long; from now on their images are known."""
+        parts = [p._replace(x=p.x[:TEST_IMAGES], y=p.y[:TEST_IMAGES]) for p in parts]
+        for part in parts:
             for row, label in zip(fingerprints(part.x), part.y, strict=True):
                 self.sets[row] = part.name, label
-        return *parts[:2], test
+        return parts
 
     def watch_model(self, cls, backward):
-        """A class of models: write down which images go through it, and are learned."""
+        """Write down which images go through a class of models, whether they are
+        learned, and, outside of fit, the pixels and the weights."""
         forward, back = cls.forward, getattr(cls, backward)
 
         def watched_forward(model, x):
             if self.running:
                 self.now += 1
-                loop = not self.fitting and hasattr(model, "W")  # keep its weights
-                known = [self.sets.get(row, ("other",))[0] for row in fingerprints(x)]
+                sets = Counter(self.sets.get(k, ("other",))[0] for k in fingerprints(x))
+                kept = not self.fitting and hasattr(model, "W")
                 model.read = SimpleNamespace(
-                    at=self.now, section=self.section, model=model, x=x, learned=False,
-                    sets=Counter(known), W=model.W.copy() if loop else None, loop=loop,
+                    at=self.now, section=self.section, model=model, sets=sets,
+                    learned=False, x=x if kept else None, W=kept and model.W.copy(),
                 )  # fmt: skip
                 self.reads.append(model.read)
             return forward(model, x)
@@ -175,18 +176,15 @@ class Rehearsal:
         setattr(cls, backward, watched_backward)
 
     def watch_estimator(self, cls):
-        """A class of scikit-learn's whose fit is written down."""
-        rehearsal = self
+        """A class of scikit-learn's whose fit is written down, as "sklearn"."""
 
-        class Watched(cls):
-            def fit(self, X, y):
-                given = {"estimator": self, "x": X, "y": y}
-                call = Call(rehearsal.now, rehearsal.section, "sklearn", given, self)
-                rehearsal.calls.append(call)
-                return super().fit(X, y)
+        def fit(model, X, y):
+            given = {"x": X, "y": y}
+            self.calls.append(Call(self.now, self.section, "sklearn", given, model))
+            return super(watched, model).fit(X, y)
 
-        Watched.__name__ = cls.__name__
-        return Watched
+        watched = type(cls.__name__, (cls,), {"fit": fit})
+        return watched
 
     def prepare(self, before):
         """Change what has just been defined, as the docstring at the top says."""
@@ -204,15 +202,15 @@ class Rehearsal:
             ns[name] = changes[name](ns[name])
         for name in new & WATCHED:
             ns[name] = self.watch(name, ns[name])
-        if "Single_layer_classifier" in new:
-            self.watch_model(ns["Single_layer_classifier"], "backward_Ldata")
-        if "Network" in new:
-            self.watch_model(ns["Network"], "backward")
+        models = {"Single_layer_classifier": "backward_Ldata", "Network": "backward"}
+        for name in new & models.keys():
+            self.watch_model(ns[name], models[name])
 
     def many_of_few(self, folder):
-        """1,000 images in place of CIFAR-10's, made of the sample's 20."""
+        """1,000 images in place of CIFAR-10's, made of the sample's 20: small, and of
+        full contrast, so that their patches vary in more than brightness."""
         few, labels = self.ns["read_cifar"](f"{folder}/cifar10_sample.bin", 20)
-        moved = [np.roll(few, (3 * k, 5 * k), axis=(2, 3)) for k in range(50)]
+        moved = [np.roll(few.round(), (3 * k, 5 * k), (2, 3)) for k in range(50)]
         return np.concatenate(moved)[:, :, 10:22, 10:22].copy(), np.tile(labels, 50)
 
     def execute(self, cell):

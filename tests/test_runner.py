@@ -74,19 +74,18 @@ print("1 of 1 answered")""",
 BUILD = {"build/made up.ipynb", "build/made up.html"}
 
 
-def make_notebook(folder, sources):
+def make_notebook(folder, sources, **outputs):
     """A notebook of code cells {id: source}, as Jupyter might leave it: its path."""
     cells = [new_markdown_cell("# Title\n\n## 1 First\n\n### 1.1 Test ∇")]
+    old = new_output("stream", text="from an earlier run\n")
     for name, source in sources.items():
-        old = [new_output("stream", text="from an earlier run\n")]
-        times = {"execution": {"iopub.status.busy": "2026-01-01"}}
-        cells.append(new_code_cell(source, id=name, outputs=old, metadata=times))
-    path = folder / "made up.ipynb"
+        cells.append(new_code_cell(source, id=name, outputs=[outputs.get(name, old)]))
+        cells[-1].metadata.execution = {"iopub.status.busy": "2026-01-01"}
     folder.mkdir(exist_ok=True)
-    nbformat.write(new_notebook(cells=cells), path)
+    nbformat.write(new_notebook(cells=cells), folder / "made up.ipynb")
     (folder / "data.txt").write_text("42")
     (folder / "README.md").write_text(README, encoding="utf-8")
-    return path
+    return folder / "made up.ipynb"
 
 
 def files(folder):
@@ -214,15 +213,23 @@ def test_in_a_terminal_bars_move_in_a_line_that_fits(tmp_path):
     assert len([line for line in lines if line.endswith(" s")]) == 3
 
 
-def test_quick_takes_a_twentieth(tmp_path, monkeypatch):
+@pytest.fixture
+def runs(monkeypatch):
+    """Nothing is run, so that each cell keeps its outputs; the first cell's sources."""
+    sources = []
+
     def run(notebook, folder):
         sources.append(notebook.cells[1].source)
 
-    path, sources = make_notebook(tmp_path, CELLS), []
-    before = files(tmp_path)
     monkeypatch.setattr(runner, "run", run)
+    return sources
+
+
+def test_quick_takes_a_twentieth(tmp_path, runs):
+    path = make_notebook(tmp_path, CELLS)
+    before = files(tmp_path)
     main(path, "--quick")
-    assert sources == ["SHARE = 0.05"]
+    assert runs == ["SHARE = 0.05"]
     assert_only_build_is_new(before, files(tmp_path))
     with pytest.raises(SystemExit):
         main(path, "--quick", "--save")
@@ -231,65 +238,49 @@ def test_quick_takes_a_twentieth(tmp_path, monkeypatch):
 # --save
 
 
-@pytest.fixture
-def pretend(monkeypatch):
-    """pretend(cell=output): from then on a "run" only gives the cells these."""
-
-    def patch(answers=HEAD + NEW, end="1 of 1 answered"):
-        def run(notebook, folder):
-            cells = {cell.id: cell for cell in execute.code_cells(notebook)}
-            for name, kind, data in (
-                ("answers", "text/markdown", answers),
-                ("staircase", "image/png", DOT),
-            ):
-                cells[name].outputs = [new_output("display_data", {kind: data})]
-            cells["end"].outputs = [new_output("stream", text=end)]
-
-        monkeypatch.setattr(runner, "run", run)
-
-    patch()
-    return patch
+def filled(folder, answers=HEAD + NEW, end="1 of 1 answered"):
+    """A notebook with the outputs that saving is about."""
+    table = new_output("display_data", {"text/markdown": answers})
+    picture = new_output("display_data", {"image/png": DOT})
+    last = new_output("stream", text=end)
+    return make_notebook(folder, CELLS, answers=table, staircase=picture, end=last)
 
 
-def test_save_brings_notebook_readme_and_picture_up_to_date(tmp_path, pretend):
-    path = make_notebook(tmp_path, CELLS)
-    main(path, "--save")
+def test_save_brings_notebook_readme_and_picture_up_to_date(tmp_path, runs):
+    main(filled(tmp_path), "--save")
     after = files(tmp_path)
     assert after["made up.ipynb"] == after["build/made up.ipynb"]
     rows = f"{OLD}\n\n<!-- results -->\n{HEAD}{NEW}\n<!-- /results -->\n\n{OLD}\n"
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == rows
     assert after["docs/staircase.png"] == base64.b64decode(DOT)
-    main(path, "--save")
+    main(tmp_path / "made up.ipynb", "--save")
     assert files(tmp_path) == after
 
 
 @pytest.mark.parametrize("why", ["unknown row", "answers missing", "edited meanwhile"])
-def test_save_saves_all_or_nothing(tmp_path, pretend, monkeypatch, why):
-    path = make_notebook(tmp_path, CELLS)
+def test_save_saves_all_or_nothing(tmp_path, runs, monkeypatch, why):
+    path = filled(tmp_path, end=f"{why != 'answers missing':d} of 1 answered")
     if why == "unknown row":
         text = README.replace("<!-- /", "| 1.9 | Other | 1% |\n<!-- /")
         (tmp_path / "README.md").write_text(text, encoding="utf-8")
-    elif why == "answers missing":
-        pretend(end="0 of 1 answered\n")
-    else:
+    elif why == "edited meanwhile":
         monkeypatch.setattr(runner, "read", lambda p: (b"", nbformat.read(p, 4)))
     before = files(tmp_path)
     with pytest.raises(SystemExit) as end:
         main(path, "--save")
-    assert end.value.code.count("\n") == 0
+    assert "\n" not in end.value.code
     assert_only_build_is_new(before, files(tmp_path))
 
 
-def test_with_a_note_save_leaves_readme_and_picture(tmp_path, pretend, capsys):
-    path = make_notebook(tmp_path, CELLS)
-    pretend(answers=f"**Note.** A try.\n\n{HEAD + NEW}")
-    main(path, "--save")
-    assert (tmp_path / "README.md").read_text(encoding="utf-8") == README
-    assert not (tmp_path / "docs").exists() and "A try." in capsys.readouterr().out
-    assert path.read_bytes() == (tmp_path / "build" / path.name).read_bytes()
+def test_with_a_note_save_leaves_readme_and_picture(tmp_path, runs, capsys):
+    main(filled(tmp_path, answers=f"**Note.** A try.\n\n{HEAD + NEW}"), "--save")
+    after = files(tmp_path)
+    assert after["README.md"].decode() == README and "A try." in capsys.readouterr().out
+    assert "docs/staircase.png" not in after
+    assert after["made up.ipynb"] == after["build/made up.ipynb"]
 
 
-def test_where_build_has_no_room_it_is_kept_elsewhere(tmp_path, pretend, capsys):
+def test_where_build_has_no_room_it_is_kept_elsewhere(tmp_path, runs, capsys):
     path = make_notebook(tmp_path, CELLS)
     (tmp_path / "build").write_text("in the way")
     before = files(tmp_path)
@@ -303,13 +294,10 @@ def test_where_build_has_no_room_it_is_kept_elsewhere(tmp_path, pretend, capsys)
 
 
 def test_the_hash_is_of_code_alone():
-    def hash_of(*sources):
-        cells = [new_code_cell(source) for source in sources]
-        return code_hash(new_notebook(cells=[new_markdown_cell("# text"), *cells]))
-
-    first = hash_of("a = 1\nb = 2", "c = 3")
-    assert first == hash_of("# why\na = 1\n\n  # so\nb = 2\n", "c = 3")
-    assert first not in (hash_of("a = 1\nb = 3", "c = 3"), hash_of("a = 1\nb = 2"))
+    texts = "a = 1", "# why\na = 1\n\n  # so", "a = 2"
+    notebooks = [new_notebook(cells=[new_code_cell(text)]) for text in texts]
+    first, same, other = map(code_hash, notebooks)
+    assert first == same != other
 
 
 @pytest.mark.parametrize(("side", "kept"), [(60, True), (200, False)])
@@ -331,19 +319,17 @@ HARMS += [(FILTERS, number * np.ones((20, 3, 5, 5))) for number in (0, np.nan, 1
 
 
 @pytest.mark.parametrize(("name", "harm"), [("data.txt", b""), *HARMS])
-def test_a_bad_data_file_is_named_with_its_remedy(tmp_path, monkeypatch, name, harm):
-    path, runs = make_notebook(tmp_path, {"a": f'"data/mnist", "{FILTERS}"'}), []
-    monkeypatch.setattr(runner, "run", lambda notebook, folder: runs.append(1))
+def test_a_bad_data_file_is_named_with_its_remedy(tmp_path, runs, name, harm):
+    path = make_notebook(tmp_path, {"a": f'"data/mnist", "{FILTERS}"'})
     (tmp_path / "data" / "mnist").mkdir(parents=True)
     for each in runner.MNIST:
         (tmp_path / each).write_bytes(gzip.compress(bytes(9_999)))
     np.save(tmp_path / FILTERS, np.ones((20, 3, 5, 5)))
-    if isinstance(harm, np.ndarray):
-        np.save(tmp_path / name, harm)
-    elif harm is None:
-        (tmp_path / name).unlink()
-    else:
+    (tmp_path / name).unlink()
+    if isinstance(harm, bytes):
         (tmp_path / name).write_bytes(harm)
+    elif harm is not None:
+        np.save(tmp_path / name, harm)
     try:
         main(path)
     except SystemExit as end:
@@ -353,11 +339,10 @@ def test_a_bad_data_file_is_named_with_its_remedy(tmp_path, monkeypatch, name, h
 
 @pytest.mark.parametrize("content", [None, b"no JSON", b"\xff"])
 def test_a_file_that_is_no_notebook_is_named(tmp_path, content):
-    path = tmp_path / "some.ipynb"
     if content:
-        path.write_bytes(content)
+        (tmp_path / "some.ipynb").write_bytes(content)
     with pytest.raises(SystemExit, match=r"some\.ipynb"):
-        main(path)
+        main(tmp_path / "some.ipynb")
 
 
 def test_an_old_python_gets_a_line():
@@ -415,20 +400,26 @@ def test_a_cell_that_fails_and_a_kernel_that_dies(tmp_path, last, reason):
     assert_kept(path, end.value.code)
 
 
+TALKS = "while True: print(1, file=sys.stderr, flush=True); time.sleep(0.1)"
+CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129, "closed pipe": 1}
+
+
 @posix
 def test_signals_and_closed_pipes(tmp_path):
-    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, None]
-    paths = [partial(tmp_path / f"{n}", "time.sleep(600)") for n in numbers[:3]]
-    paths += [partial(tmp_path / "pipe", "time.sleep(1)")]
-    tools = [start(path) for path in paths]
-    for tool, number in zip(tools, numbers, strict=True):
-        while "ready" not in tool.stdout.readline():
-            assert tool.poll() is None
-        tool.send_signal(number) if number else tool.stdout.close()
-    for tool, number, path in zip(tools, numbers, paths, strict=True):
+    tools = {}
+    for name in CODES:
+        tools[name] = start(partial(tmp_path / name, TALKS))
+        while "ready" not in tools[name].stdout.readline():
+            assert tools[name].poll() is None, tools[name].stderr.read()
+    for name, tool in tools.items():  # all are at work; they end side by side
+        if name == "closed pipe":
+            tool.stdout.close()
+        else:
+            tool.send_signal(getattr(signal, name))
+    for name, tool in tools.items():
         errors = tool.stderr.read()
-        assert tool.wait(timeout=PATIENCE) == (128 + number if number else 1)
-        assert_kept(path, errors)
+        assert tool.wait(timeout=PATIENCE) == CODES[name]
+        assert_kept(tmp_path / name / "made up.ipynb", errors)
 
 
 @posix

@@ -22,15 +22,13 @@ from nbclient.exceptions import CellExecutionError
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from PIL import Image
 
-LANGUAGE = {  # the same for each version of Python; the last makes `--to script` work
-    "name": "python",
-    "file_extension": ".py",
-    "nbconvert_exporter": "python",
-}
-KERNEL = {  # as JupyterLab writes it
-    "display_name": "Python 3 (ipykernel)",
-    "language": "python",
+# The same for each version of Python, and as JupyterLab writes it. The exporter makes
+# `jupyter nbconvert --to script` work.
+LANGUAGE = {"name": "python", "file_extension": ".py", "nbconvert_exporter": "python"}
+KERNEL = {
     "name": "python3",
+    "language": "python",
+    "display_name": "Python 3 (ipykernel)",
 }
 SETTINGS = "MPLBACKEND", "PYTHONSTARTUP", "PYTHONWARNINGS"  # that a shell may have
 LIVE = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
@@ -103,7 +101,7 @@ class Runner(NotebookClient):
     """nbclient's, with a line a cell: its number, its section, its time."""
 
     def __init__(self, notebook, manager):
-        super().__init__(notebook, manager, timeout=None)
+        super().__init__(notebook, manager, timeout=None, startup_timeout=300)
         self.record_timing = self.store_widget_state = False
         self.log.disabled = True  # what matters is raised as well
         self.title = ""
@@ -161,7 +159,7 @@ def end(manager):
         for process in processes:
             with suppress(psutil.Error):
                 getattr(process, action)()
-        psutil.wait_procs(processes, timeout=2)
+        psutil.wait_procs(processes, timeout=10)  # joblib clears its files up
     manager.cleanup_connection_file()
 
 

@@ -22,15 +22,16 @@ from pygments.formatters import HtmlFormatter
 TOOLS = Path(__file__).resolve().parent
 NOTEBOOK = TOOLS.parent / "DLCV_Assignment1.ipynb"
 REPAIRS = [  # in MathML, of what needs a maths font, or TeX's spacing
-    ("<mo>&#x02016;", '<mo stretchy="false">&#x02016;'),  # ‖
-    (
+    ("<mo>&#x02016;", '<mo stretchy="false">&#x02016;'),  # the norm's bars
+    (  # a matrix gets curved edges
         "<mo>&#x00028;</mo><mtable>(.*?)</mtable><mo>&#x00029;</mo>",
-        r'<mtable class="matrix">\1</mtable>',  # which has curved edges
+        r'<mtable class="matrix">\1</mtable>',
     ),
-    (
+    (  # the sign of a number
         "(&#x00028;|&#x0002C;)</mo><mo>&#x02212;",
         r'\1</mo><mo form="prefix">&#x02212;',
-    ),  # -
+    ),
+    ("<mi>log</mi>(?=<m[is])", '<mi>log</mi><mspace width="0.17em"></mspace>'),
 ]
 
 
@@ -50,6 +51,10 @@ class Renderer(IPythonRenderer):
     def block_math(self, body):
         """A formula that is shown on its own."""
         return f'<span class="math">{self.inline_math(body, "block")}</span>'
+
+    def _html_embed_images(self, html):
+        """Leave HTML as it is: nbconvert would close a <details> at its first part."""
+        return html
 
     def latex_environment(self, name, body):
         """An environment that no dollars surround."""

@@ -1,0 +1,246 @@
+"""What run_notebook.py does before and after a run."""
+
+import argparse
+import base64
+import gzip
+import os
+import re
+import signal
+import sys
+import tempfile
+import time
+import zlib
+from contextlib import suppress
+from pathlib import Path
+
+import nbformat
+import numpy as np
+from code_hash import code_hash
+from execute import Stopped, code_cells, run, say
+from make_page import NOTEBOOK, make_page
+
+MNIST = [
+    f"data/mnist/{name}-ubyte.gz"
+    for part in ("train", "t10k")
+    for name in (f"{part}-images-idx3", f"{part}-labels-idx1")
+]
+FILTERS, SHAPE = "C0_weights.npy", (20, 3, 5, 5)
+MARKS = "<!-- results -->", "<!-- /results -->"
+
+
+# Before the run
+
+
+def read(path):
+    """A notebook's bytes and the notebook; exit with a reason if there is none."""
+    try:
+        before = path.read_bytes()
+        return before, nbformat.reads(before.decode(), as_version=4)
+    except (OSError, ValueError) as error:
+        sys.exit(f"{path} is not a notebook that can be read: {first_line(error)}")
+
+
+def first_line(error):
+    """The first line of an exception's text."""
+    return getattr(error, "strerror", None) or f"{error}".partition("\n")[0]
+
+
+def take_a_twentieth(notebook):
+    """Set the line `SHARE = ...` to 0.05."""
+    for cell in code_cells(notebook):
+        if re.search("^SHARE = ", cell.source, re.MULTILINE):
+            cell.source = re.sub("(?m)^SHARE = .*", "SHARE = 0.05", cell.source)
+            return
+    sys.exit("--quick needs a line `SHARE = 1.0` in the code.")
+
+
+def check_data(notebook, folder):
+    """Exit with a reason if a data file that the code names cannot be read."""
+    source = "\n".join(cell.source for cell in code_cells(notebook))
+    for name in [*MNIST, FILTERS]:
+        if ("data/mnist" if name in MNIST else name) in source:
+            try:
+                check_file(folder / name)
+            except (OSError, ValueError, EOFError, zlib.error) as error:
+                restore = f"To restore it: git checkout {name}"
+                sys.exit(f"{name}: {first_line(error)}.\n{restore}")
+
+
+def check_file(path):
+    """Raise an error if a file cannot be read to its end, or holds no filters."""
+    if path.suffix == ".gz":
+        with gzip.open(path) as file:
+            if not file.read(1):
+                raise ValueError("it is empty")
+            while file.read(1 << 20):  # to the end, where its checksum stands
+                pass
+    else:
+        filters = np.load(path)
+        good = filters.shape == SHAPE and filters.dtype.kind in "iuf"
+        if not (good and np.isfinite(filters).all() and filters.any()):
+            raise ValueError(
+                f"finite numbers of shape {SHAPE} are needed, not all zero"
+            )
+
+
+# After the run
+
+
+def outputs(notebook, cell_id):
+    """The outputs of the cell of that id."""
+    cells = (cell for cell in code_cells(notebook) if cell.get("id") == cell_id)
+    return next(cells, {}).get("outputs", [])
+
+
+def save_all(notebook, path, before):
+    """Update the notebook, and README.md and docs/ if no note speaks against it."""
+    last = "".join(output.get("text", "") for output in outputs(notebook, "end"))
+    count = re.search(r"(\d+) of (\d+) answered", last)
+    if not count or count[1] != count[2]:
+        sys.exit("Not all answers are there. Nothing is saved.")
+    if path.read_bytes() != before:
+        sys.exit(f"{path.name} has been edited meanwhile. Nothing is saved.")
+    files, readme = {path: content(notebook)}, path.parent / "README.md"
+    table = outputs(notebook, "answers")[0].data["text/markdown"]
+    notes = re.findall(r"^\*\*(Note\.)\*\*( .*)", table, re.MULTILINE)
+    if notes:
+        say("README.md and docs/ are left as they were, because of this:")
+        for note in notes:
+            say("".join(note))
+    elif readme.exists():
+        files[readme] = update_readme(readme.read_text("utf-8"), table).encode()
+        for output in outputs(notebook, "staircase"):
+            if "image/png" in output.get("data", {}):
+                picture = base64.b64decode(output.data["image/png"])
+                files[path.parent / "docs" / "staircase.png"] = picture
+    write(files)
+    for file in files:
+        say(f"written: {file}")
+
+
+def rows(table):
+    """{section and what is asked: row} of a table in Markdown."""
+    lines = [line for line in table.split("\n") if line.startswith("| ")][2:]
+    return {" | ".join(line.strip("| ").split(" | ")[:2]): line for line in lines}
+
+
+def update_readme(text, table):
+    """README's text with the notebook's rows between its marks."""
+    above, start, rest = text.partition(MARKS[0])
+    quoted, end, below = rest.partition(MARKS[1])
+    found = rows(table)
+    for key, row in rows(quoted).items():
+        if key not in found:
+            sys.exit(f"README.md quotes {key!r}: no row of page 1. Nothing is saved.")
+        quoted = quoted.replace(row, found[key])
+    return above + start + quoted + end + below
+
+
+def write(files):
+    """Write {path: bytes}: each file whole, and none if one cannot be written."""
+    parts = {path: path.with_name(f"{path.name}.tmp") for path in files}
+    try:
+        for path, part in parts.items():
+            part.parent.mkdir(exist_ok=True)
+            part.write_bytes(files[path])
+        for path, part in parts.items():
+            part.replace(path)
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+
+
+def content(notebook):
+    """A notebook's file."""
+    return (nbformat.writes(notebook).rstrip("\n") + "\n").encode()
+
+
+def keep(notebook, path):
+    """Write the notebook, then its page, to build/, or elsewhere if there is no room.
+
+    Gives the paths."""
+    kept = [put(path.parent / "build" / path.name, content(notebook))]
+    page = make_page(notebook, path.parent).encode()
+    return [*kept, put(kept[0].with_suffix(".html"), page)]
+
+
+def put(path, data):
+    """Write a file there, or in a temporary folder: its path."""
+    try:
+        write({path: data})
+    except OSError as error:
+        folder = Path(tempfile.mkdtemp(prefix="notebook-"))
+        say(f"{path} cannot be written ({first_line(error)}).")
+        path = folder / path.name
+        write({path: data})
+    return path
+
+
+def keep_partial(notebook, path, reason):
+    """Keep what has run; a sentence on where it is."""
+    left = f"{path.name} is left as it was."
+    if not any(cell.execution_count or cell.outputs for cell in code_cells(notebook)):
+        return f"Nothing had run; {left}"
+    text = f"**This run did not reach its end:** {reason}"
+    notebook.cells.insert(0, nbformat.v4.new_markdown_cell(text, id="not-at-its-end"))
+    return f"What had run is in {keep(notebook, path)[0]}; {left}"
+
+
+# All of it
+
+
+def arguments():
+    """What the command line asks for."""
+    parser = argparse.ArgumentParser(
+        "run_notebook.py", description="Run a copy of a notebook with live progress."
+    )
+    parser.add_argument("notebook", nargs="?", type=Path, default=NOTEBOOK)
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--save", action="store_true", help="update it and README, too")
+    how.add_argument("--quick", action="store_true", help="a twentieth of the images")
+    return parser.parse_args()
+
+
+def run_and_keep(notebook, path, before, save):
+    """Run the notebook, keep in build/ what has run, and save it if asked."""
+    began = time.monotonic()
+    try:
+        failure = run(notebook, path.parent)
+        if failure:
+            reason = failure.replace("\n", " ")
+            sys.exit(f"Failed in {failure}\n{keep_partial(notebook, path, reason)}")
+        for file in keep(notebook, path):
+            say(f"written: {file}")
+        if save:
+            save_all(notebook, path, before)
+    except Stopped as stopped:
+        how, code = stopped.args
+        kept = keep_partial(notebook, path, "it was stopped.")
+        print(f"Stopped {how}. {kept}", file=sys.stderr)
+        sys.exit(code)
+    say(f"{(time.monotonic() - began) / 60:.1f} minutes")
+
+
+def main(signals):
+    """Do what the command line asks for; one of the signals stops it."""
+
+    def stop(number, frame):
+        for each in signals:
+            signal.signal(each, signal.SIG_IGN)  # what follows must not be stopped
+        with suppress(OSError):
+            os.write(2, b"\nStopping, keeping what has run.\n")
+        raise Stopped(f"by {signal.Signals(number).name}", 128 + number)
+
+    given = arguments()
+    path = given.notebook.resolve()
+    before, notebook = read(path)
+    if given.quick:
+        take_a_twentieth(notebook)
+    notebook.metadata["code_sha256"] = code_hash(notebook)
+    check_data(notebook, path.parent)
+    for each in signals:
+        signal.signal(each, stop)
+    try:
+        run_and_keep(notebook, path, before, given.save)
+    except OSError as error:  # no room, in the temporary folder neither
+        sys.exit(f"{first_line(error)}. {path.name} is left as it was.")
