@@ -116,11 +116,14 @@ def test_q3_beyond_the_grid_is_half_the_smallest_batch(seen):
         assert run.seed == tried[0].seed
         check_model(run.model, 3)
     top = max(tried, key=lambda run: run.valid)
-    for run, word in (top, "best of the grid"), *((run, "beyond it") for run in runs):
-        lines = seen.lines("3.4", word, "batch size", "validation")
-        assert any(says(t, *pair_of(run, given), 100 * run.valid) for t in lines)
-    error = math.sqrt(top.valid * (1 - top.valid) / len(seen.parts[1].y))
-    assert says(seen.lines("3.4", "error of one validation")[0], 100 * error)
+    (line,) = seen.lines("3.4", "best of the grid", "validation")
+    assert says(line, *pair_of(top, given), 100 * top.valid)
+    best_hits = hits_of(top.model, seen.parts[1]).astype(float)
+    for run, line in zip(runs, seen.lines("3.4", "beyond it"), strict=True):
+        difference = 100 * (hits_of(run.model, seen.parts[1]) - best_hits)
+        error = difference.std() / math.sqrt(len(difference))
+        told = 100 * run.valid, difference.mean(), error
+        assert says(line, *pair_of(run, given), *told)
 
 
 def test_q3_mlp_against_softmax(seen):
@@ -151,9 +154,6 @@ def test_q4_a_line_of_pixels_and_the_checks(seen):
         assert max(numbers(line)[-1][0] for line in (plain, both)) < 1e-12
         assert plain.startswith("plain") and says(both, 2, 1, 2)
     assert len(seen.lines("4.3", "of the picture: True")) == 2
-    met = (0, 0, 1, 2, 4, 5), (0, 1, 2, 3, 5, 6), (1, 0, 4, 5, 7, 8), (1, 1, 5, 6, 8, 9)
-    for line, row in zip(seen.lines("6.2", "meets"), met, strict=True):
-        assert says(line, *row)
 
 
 def test_q4_first_five_and_ten_random_images_are_blurred(seen):
@@ -247,11 +247,11 @@ def test_q5_whitened_descent_finds_the_filters(seen):
     error = np.linalg.norm(learned.W - W0) / np.linalg.norm(W0)
     assert error < 1e-12 and history[-1, 0] < 1e-9
     for word, first, k in ("relative error", error, 1), ("l2 dist", history[-1, 0], 0):
-        plain = re.findall(r"([\d.]+) on (½?L)", seen.answer("5.6", word))
-        (whitened, _), *_ = numbers(seen.answer("5.6", word))
-        assert whitened == pytest.approx(first, rel=0.6)
-        assert [name for _, name in plain] == ["L", "½L"]
-        assert says(plain[0][0], own[-1, k]) and says(plain[1][0], squared[-1, k])
+        plain, whitened = seen.answer("5.6", word).split("whitened")
+        assert numbers(whitened)[0][0] == pytest.approx(first, rel=0.6)
+        told = re.match(r".*on L (.*), on ½L² (.*) \(at the start (.*)\)", plain)
+        assert says(told[1], own[-1, k]) and says(told[2], squared[-1, k])
+        assert says(told[3], own[0, k])
 
 
 def bowl_of_two(seen):
@@ -300,7 +300,7 @@ def test_further_variants_and_widths(seen):
         weights = [layer.W for layer in model.layers if hasattr(layer, "W")]
         assert len(model.layers) == (2 if "without ReLU" in line else 3)
         value = numbers(line)[0][0] if "all weights" in line else weights[0]
-        assert np.array_equal(weights[0], np.zeros_like(weights[0]) + np.float32(value))
+        assert np.allclose(weights[0], value, rtol=1e-6)
         units = np.unique(call.result.model.layers[0].W.round(4), axis=1).shape[1]
         assert says(line.split("validation")[1], 100 * call.result.valid, units)
     header, rows = seen.table("6.1", "hidden units")
@@ -316,7 +316,7 @@ def test_further_variants_and_widths(seen):
 
 
 def test_further_rules_are_those_of_their_rows(seen):
-    _, rows = seen.table("6.3", "60 passes", "L2 distance, filter error")
+    _, rows = seen.table("6.3", "low rate", "high rate")
     assert len(rows) == 4
     for name, *cells in rows:
         rule = name.split(",")[0].capitalize(), name.endswith("½L²")
@@ -324,7 +324,7 @@ def test_further_rules_are_those_of_their_rows(seen):
         for text, call in zip(cells, calls, strict=True):
             end = [] if "diverges" in text else call.result[1][-1]
             assert says(text, rule_of(call).rate, *end)
-        for call in descents(seen, "5.3", *rule):  # "stand in the middle of their rows"
+        for call in descents(seen, "5.3", *rule):  # "the middle ones ... Question 5's"
             assert rule_of(call).rate == rule_of(calls[1]).rate
 
 
@@ -372,19 +372,20 @@ def shifted(seen, name, pixels):
 def test_further_blocks(seen):
     test = seen.parts[2]
     header, rows = seen.table("6.6", "variance ratio")
-    sizes = [int(n) for n, _ in numbers(" ".join(header))]
-    assert sizes == [200, 500, 1000] and len(rows) == 6
+    assert says(header[0], 200) and "half" in header[2] and len(rows) == 6
     for name, *cells in rows:
         one, _, other = name.partition(" − ")  # the last row has a difference
         names = [f"{n}, distorted" for n in (one, other)] if other else [name]
         hits = [classify(seen, n, test.x) == test.y for n in names]
         values = hits[0].astype(float) - (hits[1] if other else 0)
-        for size, cell in zip(sizes, cells, strict=True):
-            means = values.reshape(-1, size).mean(axis=1)
-            assert says(cell, means.var(ddof=1) * size / values.var()), name
-    for size in sizes:  # the last row: ConvNet against MLP
-        means = values.reshape(-1, size).mean(axis=1)
-        signs = np.array(list(itertools.product([-1, 1], repeat=len(means))))  # all
-        p = np.mean(np.abs(signs @ means) >= abs(means.sum()) - 1e-12)
-        (line,) = seen.lines("6.6", f"blocks of {size}")
-        assert numbers(line)[-1][0] == pytest.approx(p, rel=0.15, abs=0.002)
+        halves = values - np.repeat(
+            values.reshape(2, -1).mean(axis=1), len(values) // 2
+        )
+        for drawn, cell in zip((values, halves), cells, strict=True):
+            means = drawn.reshape(-1, 200).mean(axis=1)
+            assert says(cell, means.var(ddof=1) * 200 / values.var()), name
+    means = values.reshape(-1, 200).mean(axis=1)  # the last row: ConvNet against MLP
+    signs = np.array(list(itertools.product([-1, 1], repeat=len(means))))  # all
+    p = np.mean(np.abs(signs @ means) >= abs(means.sum()) - 1e-12)
+    found = seen.answer("6.6", "convnet : mlp").split("by blocks")[1]
+    assert numbers(found)[-1][0] == pytest.approx(p, rel=0.15, abs=0.002)

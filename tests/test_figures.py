@@ -23,7 +23,6 @@ from test_answers import (
 from test_contracts import (
     QUESTIONS,
     both_questions,
-    by_sklearn,
     chosen,
     classify,
     duel,
@@ -139,7 +138,7 @@ def test_the_tuning_figure_and_tables(seen, q):
         runs = zip(header[1:], cells, runs_of[float(name.split("=")[1])], strict=True)
         for rate, cell, (value, *expected) in runs:
             assert says(rate, value) and says(cell, *expected)
-    header, rows = seen.table(section, "training", "validation, seeds")
+    header, rows = seen.table(section, "training", "validation (%), seeds")
     assert header[0] == word and says(header[-1], *(run.seed for run in leaders[0]))
     means = [np.mean(percent(runs, "valid")) for runs in leaders]
     assert means == sorted(means, reverse=True)
@@ -212,14 +211,12 @@ def test_templates_are_the_weights(seen):
     steps = [0 if "start" in name else int(numbers(name)[0][0]) for name in names]
     assert steps == [0, 10]  # there are no more in the rehearsal
     first, _, second = chosen(seen, 3)[0].model.layers
-    strongest = np.argsort(-np.linalg.norm(second.W, axis=1))[:10]
-    ours, theirs = chosen(seen, 1)[0].model.W, by_sklearn(seen, "Logistic").coef_.T
-    for section, words, weights in (
-        ("1.6", ("start", "10 steps"), [grown[k].W for k in steps]),
-        ("1.11", ("ours", "scikit"), [ours, theirs]),
-        ("3.6", ("incoming",), [first.W[:, strongest]]),
+    strongest = np.argsort(-np.linalg.norm(second.W, axis=1))[:5]
+    for section, words, weights, count in (
+        ("1.6", ("start", "10 steps"), [grown[k].W for k in steps], 20),
+        ("3.6", ("incoming",), [first.W[:, strongest]], 5),
     ):
-        arrays, titles, names = pictures(seen, section, 10 * len(weights))
+        arrays, titles, names = pictures(seen, section, count)
         scales = [np.percentile(np.abs(W), 99.5) for W in weights]
         scaled = [W.T / scale for W, scale in zip(weights, scales, strict=True)]
         np.testing.assert_allclose(rows_of(arrays), np.concatenate(scaled), atol=1e-5)
@@ -274,8 +271,8 @@ def test_q2_the_drawn_graph(seen):
     drawn = []  # the value stands above its gradient, in another colour
     for value, grad in zip(texts[::2], texts[1::2], strict=True):
         drawn.append((float(value.get_text()), float(grad.get_text())))
-        (x, above), (same_x, below) = value.get_position(), grad.get_position()
-        assert x == same_x and above > below and value.get_color() != grad.get_color()
+        above, below = value.get_position()[1], grad.get_position()[1]
+        assert above > below and value.get_color() != grad.get_color()
     expected = [(float(f"{a:.3g}"), float(f"{b:.3g}")) for a, b in expected]
     np.testing.assert_allclose(sorted(drawn), sorted(expected), atol=1e-9)
 

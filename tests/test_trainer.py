@@ -387,7 +387,7 @@ def test_tuning_in_a_table_and_a_figure(nb, tables, shown):
     assert header[0].startswith("training / validation / difference")
     assert header[1:] == [f"{nb.LABELS['learning_rate']} {k}" for k in (1, 2.5, 3)]
     assert rows == [
-        [down[0], "99.00 / 80.00 / +19.00", "80.00 / 85.00 / -5.00",
+        [down[0], "99.00 / 80.00 / +19.00", "**80.00 / 85.00 / -5.00**",
          "70.00 / 71.00 / -1.00"],
         [down[1], "90.00 / 60.00 / +30.00", "95.00 / 84.00 / +11.00", "diverges"],
     ]  # fmt: skip
