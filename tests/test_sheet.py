@@ -32,7 +32,7 @@ TUNED = "validation accuracy, and training minus validation"
 NAMED = rf"best \S.* with {PERCENT}.*; worst \S.* with {PERCENT}"
 TEN = rf"^\| class, test.*\n{LINES}\| accuracy \(%\)(?: \| \d+\.\d\d){{10}} \|$"
 LESS_DATA = "test accuracy over the percentage of training data"
-LESS = rf"^.* 10% \| 20% \| 50% .*\n{LINES}\| .*test.*(?: \| \d.*%){{3}}"
+LESS = rf"^.* 10% \| 20% \| 50% .*\n{LINES}\| .*test.*(?: \| \d[\d.]+ ± [\d.]+){{4}}"
 
 # Patterns; of "text" and "code" they go over lines; of "prints*4" four must be there.
 # "check" names a function below.
@@ -129,7 +129,7 @@ ITEMS = rf"""
 50  5.3   prints*4  ^ *\d+ +\d+ +\d\.\d+ +\d+ +\d\.\d+$
 50  5.6   code      \(Convolution_Layer\)
 50  5.6   prints    e[+]0\d\n(?: *\d+ +\S+ +\S+\n){{3,}} *\d+ +\S+ +\S+e-1\d\n(?! *\d)
-51  5.6   prints    L2 dist.*: \d\.\de-(?:09|1\d)\b
+51  5.6   prints    L2 dist.*whitened \d\.\de-(?:09|1\d)\b
 52  all   check     nothing_learns
 """
 
@@ -148,7 +148,7 @@ def nothing_learns(section):
 def tuned(section):
     """A table of all pairs of a grid {setting: values}, three numbers each; what is
     chosen is 0, or not at its edge, or a step beyond is printed, and is no better."""
-    three = r"\d+\.\d\d / \d+\.\d\d / [+-]\d+\.\d\d|diverges"
+    three = r"(?:\*\*)?\d+\.\d\d / \d+\.\d\d / [+-]\d+\.\d\d(?:\*\*)?|diverges"
     for header, *rows in reading.tables(section.cells):
         if all(re.fullmatch(three, text) for row in rows for text in row[1:]):
             edges = header[1:], [row[0].replace("= ", "") for row in rows]
@@ -163,10 +163,8 @@ def tuned(section):
     chosen = re.search(r"optimal.*?: ([^:]*)", text)[1].split(", ")
     if all(c in edges[0][1:-1] + edges[1][1:-1] or c.endswith(" 0") for c in chosen):
         return True
-    tried = re.findall(r"^(?:best of the grid|beyond it):.* (\S+) ?%$", text, re.M)
-    best, *beyond = map(float, tried)
-    error = float(re.search(r"standard error of.*: (\S+) points", text)[1])
-    return beyond and max(beyond) <= best + 2 * error
+    beyond = re.findall(r"^beyond it.* (\S+) points, standard error (\S+)$", text, re.M)
+    return beyond and all(float(gain) <= 2 * float(error) for gain, error in beyond)
 
 
 def is_there(section, kind, times, what):
