@@ -94,7 +94,8 @@ def settings(home):
     empty = Path(home, "matplotlibrc")
     empty.touch()
     kept = {name: text for name, text in os.environ.items() if name not in SETTINGS}
-    return kept | {"IPYTHONDIR": home, "MATPLOTLIBRC": str(empty)}
+    temporary = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), home)  # goes with the run
+    return kept | temporary | {"IPYTHONDIR": home, "MATPLOTLIBRC": str(empty)}
 
 
 class Runner(NotebookClient):
