@@ -68,6 +68,9 @@ def curves(ax):
             if look == (line.get_color(), line.get_linestyle(), line.get_marker()):
                 x_y = list(line.get_xdata()), list(line.get_ydata())
                 found[text.get_text()] = x_y
+                low, high = sorted(ax.get_ylim())
+                finite = [value for value in x_y[1] if math.isfinite(value)]
+                assert low <= min(finite) <= max(finite) <= high, text.get_text()
     return found
 
 
@@ -230,6 +233,7 @@ def test_q1_surest_mistakes(seen):
     scores = scores_of(model, test.x)
     predicted = scores.argmax(axis=1)
     ax = axes_of(seen, "1.10", "predicted", "true")
+    assert len(ax.texts) == 100
     for text in ax.texts:
         k, j = (round(at) for at in text.get_position())
         assert int(text.get_text()) == np.sum((test.y == j) & (predicted == k))
@@ -272,7 +276,8 @@ def test_q2_the_drawn_graph(seen):
     for value, grad in zip(texts[::2], texts[1::2], strict=True):
         drawn.append((float(value.get_text()), float(grad.get_text())))
         above, below = value.get_position()[1], grad.get_position()[1]
-        assert above > below and value.get_color() != grad.get_color()
+        assert above > below and value.get_color() == seen.ns["BLUE"]
+        assert grad.get_color() == seen.ns["ORANGE"]
     expected = [(float(f"{a:.3g}"), float(f"{b:.3g}")) for a, b in expected]
     np.testing.assert_allclose(sorted(drawn), sorted(expected), atol=1e-9)
 
@@ -370,6 +375,10 @@ def test_q5_paths_in_the_bowl(seen):
         (rate, _), *_, (steps, _) = numbers(ax.get_title())
         np.testing.assert_allclose(path[1:], path[:-1] - rate * path[:-1] @ matrix)
         assert len(path) == steps + 1
+        valley = ax.collections[0]
+        for level, line in zip(valley.levels, valley.get_paths(), strict=True):
+            height = np.sum(line.vertices @ A2 * line.vertices, axis=1) / 2
+            np.testing.assert_allclose(height, level, rtol=0.1, atol=1e-3)
 
 
 # --- Further --------------------------------------------------------------------------

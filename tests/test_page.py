@@ -106,6 +106,8 @@ def test_nothing_of_the_outputs_is_left_out():
     assert page.i.text == "html" and page.img["alt"] == 'a "red" dot'
     assert page.img["src"] == f"data:image/png;base64,{PNG}"
     assert len(page.select(".input pre")) == 6
+    table = {"text/markdown": "| a |\n| - |\n| b |", "text/plain": "no"}
+    assert page_of(shown(data=table)).select_one(".result td").text == "b"
 
 
 def test_every_picture_of_the_notebook_has_its_text(saved, notebook):

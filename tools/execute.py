@@ -30,7 +30,7 @@ KERNEL = {
     "language": "python",
     "display_name": "Python 3 (ipykernel)",
 }
-SETTINGS = "MPLBACKEND", "PYTHONSTARTUP", "PYTHONWARNINGS"  # that a shell may have
+SETTINGS = "MPLBACKEND", "PYTHONOPTIMIZE", "PYTHONSTARTUP", "PYTHONWARNINGS"
 LIVE = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 WIDTH = min(shutil.get_terminal_size().columns, 80) - 1
 OVERWRITTEN = re.compile(r"^.*\r(?!\n)", re.MULTILINE)  # what bars leave behind

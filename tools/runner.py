@@ -36,7 +36,7 @@ def read(path):
     try:
         before = path.read_bytes()
         return before, nbformat.reads(before.decode(), as_version=4)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, nbformat.ValidationError) as error:
         sys.exit(f"{path} is not a notebook that can be read: {first_line(error)}")
 
 
@@ -61,7 +61,7 @@ def check_data(notebook, folder):
         if ("data/mnist" if name in MNIST else name) in source:
             try:
                 check_file(folder / name)
-            except (OSError, ValueError, EOFError, zlib.error) as error:
+            except (OSError, ValueError, AttributeError, EOFError, zlib.error) as error:
                 restore = f"To restore it: git checkout {name}"
                 sys.exit(f"{name}: {first_line(error)}.\n{restore}")
 
@@ -92,6 +92,19 @@ def outputs(notebook, cell_id):
     return next(cells, {}).get("outputs", [])
 
 
+def page_1(notebook):
+    """The table of answers, with notes above it; empty if there is none."""
+    tables = [
+        o.get("data", {}).get("text/markdown") for o in outputs(notebook, "answers")
+    ]
+    return next((table for table in tables if table), "")
+
+
+def notes(table):
+    """The notes above the table of answers."""
+    return re.findall(r"^\*\*(Note\.\*\* .*)", table, re.MULTILINE)
+
+
 def save_all(notebook, path, before):
     """Update the notebook, and README.md and docs/ if no note speaks against it."""
     last = "".join(output.get("text", "") for output in outputs(notebook, "end"))
@@ -101,12 +114,9 @@ def save_all(notebook, path, before):
     if path.read_bytes() != before:
         sys.exit(f"{path.name} has been edited meanwhile. Nothing is saved.")
     files, readme = {path: content(notebook)}, path.parent / "README.md"
-    table = outputs(notebook, "answers")[0].data["text/markdown"]
-    notes = re.findall(r"^\*\*(Note\.)\*\*( .*)", table, re.MULTILINE)
-    if notes:
-        say("README.md and docs/ are left as they were, because of this:")
-        for note in notes:
-            say("".join(note))
+    table = page_1(notebook)
+    if notes(table):
+        say("README.md and docs/ are left as they were, because of the notes.")
     elif readme.exists():
         files[readme] = update_readme(readme.read_text("utf-8"), table).encode()
         for output in outputs(notebook, "staircase"):
@@ -209,6 +219,8 @@ def run_and_keep(notebook, path, before, save):
         if failure:
             reason = failure.replace("\n", " ")
             sys.exit(f"Failed in {failure}\n{keep_partial(notebook, path, reason)}")
+        for note in notes(page_1(notebook)):
+            say(note.replace("**", ""))
         for file in keep(notebook, path):
             say(f"written: {file}")
         if save:
