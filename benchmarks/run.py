@@ -63,7 +63,7 @@ def torch_twin(model):
 
 def torch_epoch(model, part, batch):
     """The same loop in PyTorch: shuffle, gather, step, log loss and hits of a batch."""
-    x, y = torch.from_numpy(part.x), torch.from_numpy(part.y)
+    x, y = torch.from_numpy(part.x.copy()), torch.from_numpy(part.y)
     model, cross_entropy = torch_twin(model), nn.CrossEntropyLoss()
     sgd = torch.optim.SGD(model.parameters(), lr=RATE, weight_decay=2 * LAM)
 
