@@ -58,13 +58,6 @@ def interval(hits):
     return 100 * np.mean(hits), 100 * ends.low, 100 * ends.high
 
 
-def duel(a, b):
-    """How many only a gets right, only b, and McNemar's p (0.001 if below)."""
-    only_a, only_b = int(np.sum(a & ~b)), int(np.sum(b & ~a))
-    p = stats.binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
-    return only_a, only_b, max(p, 0.001)
-
-
 def difference(hits, others):
     """How many points more are right, and the standard error of that."""
     each = 100 * (np.asarray(hits, float) - others)
@@ -239,6 +232,10 @@ class Seen(Rehearsal):
         if "distorted" in name:
             run = self.networks()["ConvNet" in name]
         return scores_of(run.model, x).argmax(axis=1)
+
+    def mean_hits(self, runs):
+        """For each validation image, the share of Runs that classify it right."""
+        return np.mean([hits_of(run.model, self.parts[1]) for run in runs], axis=0)
 
     def right(self, name):
         """Whether a model gets each test image right, by a word of its label."""

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from conftest import patches_of
 from rehearsal import fingerprints
-from scipy import signal
-from seen import curves, numbers, rule_of, says
+from scipy import linalg, signal
+from seen import are, curves, numbers, rule_of, says
 
 # --- Question 4 -----------------------------------------------------------------------
 
@@ -22,6 +22,9 @@ def test_q4_a_line_of_pixels_and_the_checks(seen):
     cifar, labels = seen.cifar
     assert says(seen.answer("4.1", "cifar-10"), *cifar.shape, *labels.shape)
     assert says(seen.lines("4.2", "outputs")[0], 2, 5, 8, 11)
+    assert are(seen.lines("4.2", "with stride")[0], [2, 2, 8])
+    assert are(seen.lines("4.2", "with dilation")[0], [2, 4, 7, 10])
+    assert are(seen.lines("4.2", "with padding")[0], [1, 0, 2, 5, 8, 11, 4])
     assert says(seen.lines("4.2", "gradient, filter")[0], 3210, 4321)
     for word in "gradient, input", "flipped":
         assert says(seen.lines("4.2", word)[0], 1, 12, 120, 1200, 2000)
@@ -129,10 +132,30 @@ def test_q5_all_descents_begin_alike_and_learn_the_given_layer(seen):
     assert says(found, *W0.shape, *x.shape, *calls[0].given["target"].shape)
 
 
+def mean_of_ten(call):
+    """The mean distance in the last ten passes of a descent."""
+    return np.mean(np.array(call.result[1])[-10:, 0])
+
+
+def best(seen, squared):
+    """The descent of 5.3 at the best rate of its list, on ½L² or on L."""
+    calls = seen.descents("5.3", squared=squared)
+    return min(calls, key=lambda call: np.nan_to_num(mean_of_ten(call), nan=np.inf))
+
+
 def test_q5_lines_of_the_descents(seen):
     assert says(seen.lines("5.1", "distance")[0], 5, 0.6, 0.8)
-    (on_L,), (on_square,) = (seen.descents("5.3", squared=s) for s in (False, True))
-    own, squared = on_L.result[1], on_square.result[1]
+    own, squared = (best(seen, s).result[1] for s in (False, True))
+    header, rows = seen.table("5.3", "rate", "distance", "last ten", "filter error")
+    calls = seen.descents("5.3", squared=False) + seen.descents("5.3")
+    for call, (name, *cells) in zip(calls, rows, strict=True):
+        loss = "½L²" if call.given["squared"] else "L"
+        assert name.startswith(f"{loss}, ") and says(name, rule_of(call).rate)
+        assert ("best" in name) == (call is best(seen, call.given["squared"]))
+        distance, error = call.result[1][-1]
+        stays = distance < own[0, 0]
+        assert stays or cells == ["diverges", "", ""]
+        assert not stays or says(" ".join(cells), distance, mean_of_ten(call), error)
     (header,) = seen.lines("5.3", "pass ")
     assert re.search("on L: distance *filter error *on ½L²: distance *filter", header)
     assert re.search("pass *distance *filter error", seen.lines("5.6", "pass ")[0])
@@ -157,15 +180,22 @@ def test_q5_whitened_descent_finds_the_filters(seen):
     assert call.given["squared"]
     A = patches.T @ patches  # from the images alone
     np.testing.assert_allclose(rule.inverse @ A, np.eye(75), atol=1e-6)
-    own, squared = (seen.descents("5.3", squared=s)[0].result[1] for s in (False, True))
+    own, squared = (best(seen, s).result[1] for s in (False, True))
     error = np.linalg.norm(learned.W - W0) / np.linalg.norm(W0)
     assert error < 1e-12 and history[-1, 0] < 1e-9
     for word, first, k in ("relative error", error, 1), ("l2 dist", history[-1, 0], 0):
         plain, whitened = seen.answer("5.6", word).split("whitened")
         assert numbers(whitened)[0][0] == pytest.approx(first, rel=0.6, abs=0)
-        told = re.match(r".*on L (.*), on ½L² (.*) \(at the start (.*)\)", plain)
+        told = re.match(r".*on L (.*), on ½L² (.*) \(at the start ([\d.]+)", plain)
         assert says(told[1], own[-1, k]) and says(told[2], squared[-1, k])
         assert says(told[3], own[0, k])
+    batches = seen.ns["get_minibatch"](call.given["x"], call.given["x"], 20, 0)
+    windows = [patches_of(x_b, 5) for x_b, _ in batches]
+    shares = [linalg.eigvalsh(of_batch.T @ of_batch, A) for of_batch in windows]
+    (line,) = seen.lines("5.6", "factors")
+    assert says(line, 1 - 2 * np.max(shares), 1 - 2 * np.min(shares))
+    (line,) = seen.lines("5.6", "left by a step")
+    assert says(line.split(":")[1], *(history[1:6, 1] / history[:5, 1]) ** 0.2)
 
 
 def bowl_of_two(seen):
@@ -186,8 +216,7 @@ def test_q5_lines_of_the_spectrum(seen):
         assert says(line, *vector) or says(line, *-vector)
     patches = patches_of(seen.cifar[0][:100], 5)
     mu, mean = np.linalg.eigvalsh(patches.T @ patches), patches.mean(axis=0)
-    own, squared = (seen.descents("5.3", squared=s)[0] for s in (False, True))
-    rate, floor = rule_of(squared).rate, own.result[1][-40:, 0].mean()
+    rate = rule_of(best(seen, True)).rate
     for word, *expected in (
         ("eigenvalues from", mu[-1], mu[0]),
         ("condition", mu[-1] / mu[0]),
@@ -195,15 +224,18 @@ def test_q5_lines_of_the_spectrum(seen):
         ("steps per factor e", 5 / (rate * mu[0])),
         ("directions", 300, np.sum(5 / (rate * mu) <= 300), 75),
         ("mean patch", len(patches) * mean @ mean),
-        ("predicted", math.sqrt(5) * rule_of(own).rate * mu[-1] / 10, floor),
     ):
         assert says(seen.lines("5.4", word)[0], *expected), word
+    calls = seen.descents("5.3", squared=False)[1:]
+    for call, line in zip(calls, seen.lines("5.4", "floor"), strict=True):
+        rate, seen_there = rule_of(call).rate, call.result[1][-40:, 0].mean()
+        assert says(line, rate, math.sqrt(5) * rate * mu[-1] / 10, 40, seen_there)
     (line,) = seen.lines("5.5", "distance", "error of the filters")
     assert max(n for n, _ in numbers(line)) < 1e-9
 
 
 def test_q5_descents_spectrum_and_filters(seen):
-    on_L, on_square = (seen.descents("5.3", squared=s)[0] for s in (False, True))
+    on_L, on_square = (best(seen, s) for s in (False, True))
     for k, word in enumerate(("distance", "error")):
         ax = seen.axes("5.3", "passes", word)
         for label, (x, y) in curves(ax).items():
