@@ -1,13 +1,10 @@
-"""Contracts of the experiments: what is trained, chosen, tested and answered.
+"""Questions 1 and 3 as rehearsed on few images: what is trained, chosen, tested,
+answered and drawn. (rehearsal.py says what a rehearsal is; seen.py, how it is asked.)
 
-The notebook is rehearsed once on few images (rehearsal.py says what differs there).
-These tests read what was recorded, and speak when a fit sees another set of images than
-it may, when what is tested is not what was chosen, when an experiment's settings are
-not those in SETTINGS, and when an answer of Questions 1 and 3 is not what its words
-ask. The other Questions: test_answers.py; figures and tables: test_figures.py.
-
-Things are found by section, function and a word of what is asked, so that cells, names
-and sentences may change. Whether functions are right is for their unit tests."""
+Speaks when a fit sees another set of images than it may, when what is tested is not
+what was chosen, when an experiment's settings are not those in SETTINGS, and when an
+answer, a printed line, a curve, a picture or a cell of a table is of another run, set,
+epoch, percentage or class than its words say."""
 
 import itertools
 import math
@@ -15,166 +12,50 @@ import re
 
 import numpy as np
 import pytest
-from rehearsal import fingerprints, rehearse
+from rehearsal import fingerprints
 from scipy import stats
 from scipy.special import logsumexp
+from seen import (
+    QUESTIONS,
+    check_log,
+    curves,
+    duel,
+    hits_of,
+    interval,
+    loss_of,
+    mean_sd,
+    numbers,
+    percent,
+    rows_of,
+    says,
+    scores_of,
+    settings_of,
+    starts,
+)
 
 SETTINGS = {  # of experiments: those that the text or the saved figures name
     "1.6": {"epochs": 10, "batch_size": 50, "learning_rate": 0.1, "lam": 1e-4},
     "1.8": {"epochs": 5, "batch_size": 50},
     "3.3": {"epochs": 8, "batch_size": 64, "learning_rate": 0.1},
     "3.4": {"epochs": 8},
-    "variants": {"epochs": 2, "batch_size": 100, "learning_rate": 0.1},
-    "widths": {"epochs": 8, "batch_size": 128, "learning_rate": 0.1},
-    "ConvNet": {"epochs": 20, "batch_size": 50, "learning_rate": 0.3},
-    "wide MLP": {"epochs": 30, "batch_size": 100, "learning_rate": 0.7},
 }
-# Sections of Questions 1 and 3: first run, tuning, test, classes, bonus.
-QUESTIONS = {1: ("1.6", "1.8", "1.9", "1.10", "1.13")}
-QUESTIONS[3] = "3.3", "3.4", "3.5", "3.6", "3.8"
 both_questions = pytest.mark.parametrize("q", QUESTIONS)
-
-
-@pytest.fixture(scope="session")
-def seen():
-    """The Rehearsal."""
-    return rehearse()
-
-
-# --- Numbers in texts, and numbers to compare them with (accuracies in percent) -------
-
-
-def numbers(text):
-    """The numbers in a text, each as (value, half a unit of its last digit)."""
-    found = []
-    pattern = r"(?<![\w.])([-+]?\d+(?:,\d{3})*(?:\.(\d+))?)(?:e([-+]?\d+))?"
-    for mantissa, decimals, exponent in re.findall(pattern, text):
-        power = 10.0 ** int(exponent or 0)
-        half = 0.501 * power * 10.0 ** -len(decimals)
-        found.append((float(mantissa.replace(",", "")) * power, half))
-    return found
-
-
-def says(text, *values):
-    """Whether the numbers in a text are these values, in this order and to the last
-    digit shown; other numbers may stand between them."""
-    found = iter(numbers(text))
-    return all(any(abs(n - v) <= half for n, half in found) for v in values)
-
-
-def percent(runs, name):
-    return [100 * getattr(run, name) for run in runs]
-
-
-def mean_sd(values):
-    return np.mean(values), np.std(values, ddof=1)
-
-
-def scores_of(model, x):
-    chunks = [model.forward(x[i : i + 500]) for i in range(0, len(x), 500)]
-    return np.concatenate(chunks).astype(np.float64)
-
-
-def hits_of(model, part):
-    return scores_of(model, part.x).argmax(axis=1) == part.y
-
-
-def loss_of(scores, y):
-    return np.mean(logsumexp(scores, axis=1) - scores[np.arange(len(y)), y])
-
-
-def interval(hits):
-    """Accuracy, and its 95% Wilson interval."""
-    test = stats.binomtest(int(np.sum(hits)), len(hits))
-    ends = test.proportion_ci(method="wilson")
-    return 100 * np.mean(hits), 100 * ends.low, 100 * ends.high
-
-
-def duel(a, b):
-    """How many only a gets right, only b, and McNemar's p (0.001 if below)."""
-    only_a, only_b = int(np.sum(a & ~b)), int(np.sum(b & ~a))
-    p = stats.binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
-    return only_a, only_b, max(p, 0.001)
-
-
-# --- What was recorded ----------------------------------------------------------------
-
-
-def settings_of(run):
-    """Without what only says how often the log is written."""
-    return {key: run.settings[key] for key in run.settings if key != "log_every"}
-
-
-def starts(calls):
-    """The untrained models of calls of fit."""
-    seeded = [(c.given["make_model"], c.given["seed"]) for c in calls]
-    return [make(rng=np.random.default_rng(seed)) for make, seed in seeded]
-
-
-def tuning(seen, q):
-    """The Runs of the grid, the leaders' Runs, and what tune was given."""
-    (call,) = seen.of("tune", QUESTIONS[q][1])
-    return *call.result, call.given
-
-
-def pair_of(run, given):
-    """The values of the grid's settings: λ or batch size, then learning rate."""
-    return [run.settings[name] for name in sorted(given["grid"])]
-
-
-def chosen(seen, q):
-    """The Runs of the chosen settings: the best mean accuracy in validation."""
-    _, leaders, _ = tuning(seen, q)
-    return max(leaders, key=lambda runs: np.mean(percent(runs, "valid")))
-
-
-def networks(seen):
-    """The Runs on distorted images: the wide MLP, the ConvNet."""
-    runs = {type(run.model).__name__: run for run in seen.fits("6.5")}
-    return runs["MLP"], runs["ConvNet"]
-
-
-def by_sklearn(seen, name):
-    """What scikit-learn fitted: "Logistic", and LinearRegression's "rounded", "hot"."""
-    fitted = {}
-    for call in seen.of("sklearn"):
-        kind = "hot" if np.ndim(call.given["y"]) == 2 else "rounded"
-        logistic = type(call.result).__name__ == "LogisticRegression"
-        fitted["Logistic" if logistic else kind] = call.result
-    return fitted[name]
-
-
-def classify(seen, name, x):
-    """The classes that a model gives to pixels, by a word of its label in a table."""
-    if "rounded" in name:
-        return np.rint(by_sklearn(seen, "rounded").predict(x)).clip(0, 9)
-    if "hot" in name or name == "linear regression":
-        return by_sklearn(seen, "hot").predict(x).argmax(axis=1)
-    if "Logistic" in name:
-        return by_sklearn(seen, "Logistic").predict(x)
-    run = chosen(seen, 3 if "MLP" in name else 1)[0]
-    if "45" in name:
-        run = seen.fits("1.11")[0]
-    if "distorted" in name:
-        run = networks(seen)["ConvNet" in name]
-    return scores_of(run.model, x).argmax(axis=1)
-
-
-def check_model(model, q):
-    """A model of Question 1, or of Question 3 with 256 hidden units."""
-    kind, shape = {1: ("Single_layer_classifier", (784, 10)), 3: ("MLP", (784, 256))}[q]
-    assert type(model).__name__ == kind
-    assert (model if q == 1 else model.layers[0]).W.shape == shape
 
 
 # --- Which images train, choose and test ----------------------------------------------
 
 
 def test_every_answer_stands_in_its_section(seen):
-    given = [(c.given["section"], c.given["asked"]) for c in seen.of("answer")]
-    assert [section for section, _ in given] == [c.section for c in seen.of("answer")]
+    calls = seen.of("answer")
+    for call in calls:
+        section, whole = call.given["section"], seen.headings[call.section]
+        assert section in (whole, call.section), (
+            f"no heading of this section: {section}"
+        )
     (line,) = re.findall(r"\d+ of \d+ answered", "".join(seen.printed.values()))
-    assert [n for n, _ in numbers(line)] == [len(set(given))] * 2
+    asked = {(call.section, call.given["asked"]) for call in calls}
+    of_sheet = {place for place in asked if place[0] < "6"}
+    assert {len(asked), len(of_sheet)} & {n for n, _ in numbers(line)}
 
 
 def test_fits_are_on_training_images_and_watched_in_validation(seen):
@@ -212,7 +93,7 @@ def test_the_test_set_waits_for_all_choices_of_its_question(seen):
         of_question = [read for read in opened if read.section[0] == str(q)]
         last = [*seen.of("answer", choice), *seen.of("fit", choice)]
         assert min(read.at for read in of_question) > max(call.at for call in last)
-        model = chosen(seen, q)[0].model  # nothing else than what was chosen is tested
+        model = seen.chosen(q)[0].model  # nothing else than what was chosen is tested
         tested = [r.model for r in of_question if r.section in reported]
         assert tested and all(m is model for m in tested)
     assert min(read.at for read in opened) > seen.of("answer", "1.8")[-1].at
@@ -222,11 +103,23 @@ def test_the_test_set_waits_for_all_choices_of_its_question(seen):
 # --- Questions 1 and 3: a first run, tuning, test, less data --------------------------
 
 
+def check_model(model, q):
+    """A model of Question 1, or of Question 3 with 256 hidden units."""
+    kind, shape = {1: ("Single_layer_classifier", (784, 10)), 3: ("MLP", (784, 256))}[q]
+    assert type(model).__name__ == kind
+    assert (model if q == 1 else model.layers[0]).W.shape == shape
+
+
+def pair_of(run, given):
+    """The values of the grid's settings: λ or batch size, then learning rate."""
+    return [run.settings[name] for name in sorted(given["grid"])]
+
+
 @both_questions
 def test_the_first_run(seen, q):
     section = QUESTIONS[q][0]
     run = seen.fits(section)[0]
-    lam = {} if q == 1 else {"lam": chosen(seen, 1)[0].settings["lam"]}
+    lam = {} if q == 1 else {"lam": seen.chosen(1)[0].settings["lam"]}
     assert settings_of(run) == SETTINGS[section] | lam
     check_model(run.model, q)
     assert says(seen.answer(section, "validation set"), 100 * run.valid)
@@ -246,10 +139,22 @@ def test_the_first_run(seen, q):
 
 
 @both_questions
+def test_losses_and_accuracies_over_the_epochs(seen, q):
+    first, _, tested, *_ = QUESTIONS[q]
+    for section, run in (first, seen.fits(first)[0]), (tested, seen.chosen(q)[0]):
+        for quantity, factor in ("loss", 1), ("accuracy", 100):
+            ax = seen.axes(section, "epoch", quantity)
+            assert ("nats" if factor == 1 else "%") in ax.get_ylabel()
+            check_log(ax, run, quantity, factor)
+            title = " ".join(text.get_text() for text in ax.figure.texts)
+            assert ("chosen" if section == first else "first") not in title
+
+
+@both_questions
 def test_every_choice_is_made_by_validation_on_the_whole_grid(seen, q):
     section = QUESTIONS[q][1]
-    tried, leaders, given = tuning(seen, q)
-    lam = {} if q == 1 else {"lam": chosen(seen, 1)[0].settings["lam"]}
+    tried, leaders, given = seen.tuning(q)
+    lam = {} if q == 1 else {"lam": seen.chosen(1)[0].settings["lam"]}
     budget = SETTINGS[section] | lam
     pairs = list(itertools.product(*given["grid"].values()))
     assert len(tried) == len(pairs)
@@ -272,8 +177,8 @@ def test_every_choice_is_made_by_validation_on_the_whole_grid(seen, q):
 
 @both_questions
 def test_what_was_chosen_is_answered(seen, q):
-    section, runs = QUESTIONS[q][1], chosen(seen, q)
-    _, leaders, given = tuning(seen, q)
+    section, runs = QUESTIONS[q][1], seen.chosen(q)
+    _, leaders, given = seen.tuning(q)
     value = np.mean(percent(runs, "valid"))
     valid, tied = seen.parts[1], []
     mean_hits = [
@@ -295,8 +200,46 @@ def test_what_was_chosen_is_answered(seen, q):
 
 
 @both_questions
+def test_the_tuning_figure_and_tables(seen, q):
+    section = QUESTIONS[q][1]
+    tried, leaders, given = seen.tuning(q)
+    down, across = sorted(given["grid"])
+    word = {"lam": "λ", "batch_size": "batch size"}[down]
+
+    def told(run):
+        train, valid = 100 * run.train, 100 * run.valid
+        return run.settings[across], train, valid, train - valid
+
+    runs_of = {value: [] for value in given["grid"][down]}
+    for run in sorted(tried, key=lambda run: run.settings[across]):
+        runs_of[run.settings[down]].append(told(run))
+    for y, k in ("validation accuracy %", 2), ("training validation", 3):
+        ax = seen.axes(section, "learning rate", y)
+        for label, drawn in curves(ax).items():
+            expected = runs_of[float(label.split("=")[1])]
+            expected = np.transpose([(t[0], t[k]) for t in expected])
+            np.testing.assert_allclose(drawn, expected)
+        assert len(curves(ax)) == len(runs_of) and word in label
+    header, rows = seen.table(section, "training / validation / difference")
+    assert len(rows) == len(runs_of) and "learning rate" in header[1]
+    for name, *cells in rows:
+        assert name.startswith(word)
+        runs = zip(header[1:], cells, runs_of[float(name.split("=")[1])], strict=True)
+        for rate, cell, (value, *expected) in runs:
+            assert says(rate, value) and says(cell, *expected)
+    header, rows = seen.table(section, "training", "validation (%), seeds")
+    assert header[0] == word and says(header[-1], *(run.seed for run in leaders[0]))
+    means = [np.mean(percent(runs, "valid")) for runs in leaders]
+    assert means == sorted(means, reverse=True)
+    for runs, (value, rate, trained, valid) in zip(leaders, rows, strict=True):
+        assert says(f"{value} {rate}", *pair_of(runs[0], given))
+        assert says(trained, *mean_sd(percent(runs, "train")))
+        assert says(valid, *mean_sd(percent(runs, "valid")))
+
+
+@both_questions
 def test_what_was_chosen_is_tested(seen, q):
-    section, runs, test = QUESTIONS[q][2], chosen(seen, q), seen.parts[2]
+    section, runs, test = QUESTIONS[q][2], seen.chosen(q), seen.parts[2]
     (line,) = seen.lines(section, "validation:")
     assert says(line, *mean_sd(percent(runs, "valid")))
     hits = hits_of(runs[0].model, test)
@@ -316,18 +259,30 @@ def test_what_was_chosen_is_tested(seen, q):
         assert [n for n, _ in numbers(text)][2:] == near
 
 
+@both_questions
+def test_the_table_of_classes(seen, q):
+    test = seen.parts[2]
+    hits = hits_of(seen.chosen(q)[0].model, test)
+    header, rows = seen.table(QUESTIONS[q][3], "class, test set")
+    assert header[1:] == list("0123456789")
+    expected = np.transpose([interval(hits[test.y == k]) for k in range(10)])
+    words = "images", "accuracy", "from", "to"
+    for k, values in enumerate([np.bincount(test.y), *expected]):
+        assert words[k] in rows[k][0] and says(" ".join(rows[k][1:]), *values)
+
+
 def less_data(seen, q):
     """{percentage: Runs} of the bonus."""
     fitted = {10: [], 20: [], 50: []}
     for call in seen.of("fit", QUESTIONS[q][4]):
         share = len(call.given["part"].y) / len(seen.parts[0].y)
         fitted[round(100 * share)].append(call.result)
-    return fitted | {100: chosen(seen, q)}
+    return fitted | {100: seen.chosen(q)}
 
 
 @both_questions
 def test_smaller_sets_have_the_chosen_settings_and_a_larger_lambda(seen, q):
-    curve, whole = less_data(seen, q), chosen(seen, q)
+    curve, whole = less_data(seen, q), seen.chosen(q)
     for percentage, runs in curve.items():
         for run, reference in zip(runs, whole, strict=True):
             check_model(run.model, q)
@@ -340,6 +295,30 @@ def test_smaller_sets_have_the_chosen_settings_and_a_larger_lambda(seen, q):
     tested = {k: [hits_of(r.model, seen.parts[2]) for r in curve[k]] for k in curve}
     means = [(k, 100 * np.mean(hits)) for k, hits in tested.items()]
     assert says(seen.answer(QUESTIONS[q][4], "test accuracy"), *itertools.chain(*means))
+
+
+@both_questions
+def test_less_data_is_drawn_over_its_percentage(seen, q):
+    section, test = QUESTIONS[q][4], seen.parts[2]
+    ax = seen.axes(section, "percentage training data", "test accuracy %")
+    _, rows = seen.table(section, "10%", "20%", "50%", "100%")
+    labels = [bar.get_label() for bar in ax.containers]
+    assert labels == [text.get_text() for text in ax.get_legend().get_texts()]
+    assert len(labels) == (q + 1) // 2 and len(rows) == 2 * len(labels)
+    for bar, label in zip(ax.containers, labels, strict=True):
+        curve = less_data(seen, 3 if "MLP" in label else 1)
+        hits = [[hits_of(run.model, test) for run in runs] for runs in curve.values()]
+        tested = 100 * np.mean(hits, axis=2)
+        trained = [percent(runs, "train") for runs in curve.values()]
+        line, _, (ends,) = bar.lines
+        assert list(line.get_xdata()) == list(curve)
+        np.testing.assert_allclose(line.get_ydata(), np.mean(tested, axis=1))
+        lengths = [np.ptp(segment[:, 1]) for segment in ends.get_segments()]
+        np.testing.assert_allclose(lengths, 2 * np.std(tested, axis=1, ddof=1))
+        for word, values in ("test set", tested), ("trained on", trained):
+            (row,) = [row for row in rows if label in row[0] and word in row[0]]
+            for cell, of_seeds in zip(row[1:], values, strict=True):
+                assert says(cell, *mean_sd(of_seeds))
 
 
 # --- Question 1: the rest -------------------------------------------------------------
@@ -441,7 +420,7 @@ def test_q1_initial_weights_differ_in_their_deviation_only(seen):
 
 def test_q1_scikit_learn_gets_the_same_problem(seen):
     training, _, test = seen.parts
-    ours, logistic = chosen(seen, 1)[0], by_sklearn(seen, "Logistic")
+    ours, logistic = seen.chosen(1)[0], seen.by_sklearn("Logistic")
     lam = ours.settings["lam"]
     assert pytest.approx(1 / (2 * lam * len(training.y))) == logistic.C
     assert not logistic.fit_intercept and logistic.n_iter_.max() < logistic.max_iter
@@ -449,7 +428,7 @@ def test_q1_scikit_learn_gets_the_same_problem(seen):
     assert settings_of(longer) == settings_of(ours) | {"epochs": 45}
     assert longer.seed == ours.seed
     for label in seen.answer("1.11", "training / test").split(";"):
-        right = [np.mean(classify(seen, label, p.x) == p.y) for p in (training, test)]
+        right = [np.mean(seen.classify(label, p.x) == p.y) for p in (training, test)]
         assert says(label, 100 * right[0], 100 * right[1])
     weights = logistic.coef_.T, ours.model.W, longer.model.W
     J = [loss_of(training.x @ W, training.y) + lam * np.sum(W**2.0) for W in weights]
@@ -458,3 +437,106 @@ def test_q1_scikit_learn_gets_the_same_problem(seen):
         (j, _), (above, _) = numbers(line.split("J")[1])
         assert name in line and j == pytest.approx(value, abs=1.1e-5)
         assert above == pytest.approx(100 * value / J[0] - 100, abs=0.02, rel=1e-3)
+
+
+def test_q1_sets_samples_and_initial_weights(seen):
+    header, rows = seen.table("1.1", "images of class")
+    for part, (name, *counts) in zip(seen.parts, rows, strict=True):
+        assert name == part.name and says(" ".join(counts), *np.bincount(part.y))
+    arrays, titles, _ = seen.pictures("1.1", 20)
+    shown = [seen.sets[row] for row in fingerprints(rows_of(arrays))]
+    assert shown == [("training", int(k)) for k in titles]
+    assert len(set(fingerprints(rows_of(arrays)))) == 20
+    header, rows = seen.table("1.7", "initial weights", "σ", "first training loss")
+    calls, training = seen.of("fit", "1.7"), seen.parts[0]
+    for call, model, row in zip(calls, starts(calls), rows, strict=True):
+        name, sd, first, *cells = row
+        assert float(sd) == pytest.approx(model.W.std(), rel=0.03)
+        assert (name == "Xavier" and sd == "0.05") or float(name) == float(sd)
+        assert says(first, loss_of(scores_of(model, training.x), training.y))
+        for column, cell in zip(header[3:], cells, strict=True):
+            told = call.result.log[int(numbers(column)[0][0]) - 1]
+            assert says(cell, 100 * told["validation accuracy"])
+            assert "validation" in column
+
+
+def test_templates_are_the_weights(seen):
+    _, grown, _ = loops(seen)
+    _, _, names = seen.pictures("1.6", 20)
+    steps = [0 if "start" in name else int(numbers(name)[0][0]) for name in names]
+    assert steps == [0, 10]  # there are no more in the rehearsal
+    first, _, second = seen.chosen(3)[0].model.layers
+    strongest = np.argsort(-np.linalg.norm(second.W, axis=1))[:5]
+    for section, words, weights, count in (
+        ("1.6", ("start", "10 steps"), [grown[k].W for k in steps], 20),
+        ("3.6", ("incoming",), [first.W[:, strongest]], 5),
+    ):
+        arrays, titles, names = seen.pictures(section, count)
+        scales = [np.percentile(np.abs(W), 99.5) for W in weights]
+        scaled = [W.T / scale for W, scale in zip(weights, scales, strict=True)]
+        np.testing.assert_allclose(rows_of(arrays), np.concatenate(scaled), atol=1e-5)
+        for word, name, scale in zip(words, names, scales, strict=True):
+            assert word in name and says(name, scale)
+        assert section == "3.6" or titles[:10] == list("0123456789")
+
+
+def test_q1_surest_mistakes(seen):
+    test, model = seen.parts[2], seen.chosen(1)[0].model
+    scores = scores_of(model, test.x)
+    predicted = scores.argmax(axis=1)
+    ax = seen.axes("1.10", "predicted", "true")
+    assert len(ax.texts) == 100
+    for text in ax.texts:
+        k, j = (round(at) for at in text.get_position())
+        assert int(text.get_text()) == np.sum((test.y == j) & (predicted == k))
+    p = np.exp(scores - scores.max(axis=1, keepdims=True))
+    p = (predicted != test.y) / p.sum(axis=1)
+    arrays, titles, _ = seen.pictures("1.10", 13)
+    rows = fingerprints(test.x)
+    shown = [rows.index(row) for row in fingerprints(rows_of(arrays[1:]))]
+    assert p[shown] == pytest.approx(np.sort(p)[:-13:-1], abs=1e-6)
+    assert titles[1:] == [f"{test.y[k]} → {predicted[k]}" for k in shown]
+
+
+def test_q1_the_table_of_classifiers(seen):
+    header, rows = seen.table("1.11", "accuracy", "only ours : only it right")
+    parts = {part.name: part for part in seen.parts}
+    ours = hits_of(seen.chosen(1)[0].model, parts["test"])
+    assert len(rows) == 5 and header[1:4] == list(parts)
+    for name, *cells, against in rows:
+        for set_name, cell in zip(header[1:4], cells, strict=True):
+            hits = seen.classify(name, parts[set_name].x) == parts[set_name].y
+            assert says(cell, 100 * np.mean(hits))
+        assert name == "ours" or says(against, *duel(ours, hits))
+
+
+# --- Question 3 beside Question 1 -----------------------------------------------------
+
+
+def test_q3_beyond_the_grid_is_half_the_smallest_batch(seen):
+    tried, leaders, given = seen.tuning(3)
+    known = [*tried, *itertools.chain(*leaders)]
+    runs = [run for run in seen.fits("3.4") if not any(run is k for k in known)]
+    best = settings_of(seen.chosen(3)[0])
+    rates = [run.settings["learning_rate"] for run in runs]
+    assert sorted(rates) == [best["learning_rate"] / 2, best["learning_rate"]]
+    size = min(given["grid"]["batch_size"]) // 2
+    for run, rate in zip(runs, rates, strict=True):
+        assert settings_of(run) == best | {"batch_size": size, "learning_rate": rate}
+        assert run.seed == tried[0].seed
+        check_model(run.model, 3)
+    top = max(tried, key=lambda run: run.valid)
+    (line,) = seen.lines("3.4", "best of the grid", "validation")
+    assert says(line, *pair_of(top, given), 100 * top.valid)
+    best_hits = hits_of(top.model, seen.parts[1]).astype(float)
+    for run, line in zip(runs, seen.lines("3.4", "beyond it"), strict=True):
+        difference = 100 * (hits_of(run.model, seen.parts[1]) - best_hits)
+        error = difference.std() / math.sqrt(len(difference))
+        told = 100 * run.valid, difference.mean(), error
+        assert says(line, *pair_of(run, given), *told)
+
+
+def test_q3_mlp_against_softmax(seen):
+    mlp, softmax = (hits_of(seen.chosen(q)[0].model, seen.parts[2]) for q in (3, 1))
+    (line,) = seen.lines("3.5", "only the MLP, only the softmax")
+    assert says(line, *duel(mlp, softmax))
