@@ -56,32 +56,6 @@ def one_process():
         yield
 
 
-@pytest.fixture
-def shown(nb, monkeypatch):
-    """The figures that nb.show is given, (fig, alternative text), drawn to the end."""
-    figures = []
-
-    def show(fig, alt):
-        fig.canvas.draw()
-        figures.append((fig, alt))
-
-    monkeypatch.setattr(nb, "show", show)
-    yield figures
-    nb.plt.close("all")
-
-
-@pytest.fixture
-def tables(nb, monkeypatch):
-    """The tables that nb.table is given: lists of rows of texts, the header first."""
-    given = []
-
-    def table(header, rows):
-        given.append([[str(cell) for cell in row] for row in (header, *rows)])
-
-    monkeypatch.setattr(nb, "table", table)
-    return given
-
-
 class Echo:
     """A model whose scores are its inputs, so that a test writes them down."""
 

@@ -158,14 +158,3 @@ def test_blur_is_scipy_s(nb, rng, size, sigma):
     expected = np.eye(3)[:, :, None, None] * np.outer(bell, bell) / bell.sum() ** 2
     found = nb.gaussian_filters(size, sigma)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-14)
-
-
-def test_show_blur(nb, rng, shown):
-    """Inputs above, blurred below, classes by name."""
-    pictures = rng.random((2, 3, 3, 32, 32))
-    nb.show_blur(*pictures, np.array([3, 0, 9]), "three")
-    axes = [ax for ax in shown[0][0].axes if ax.images]
-    expected = pictures.transpose(0, 1, 3, 4, 2).reshape(6, 32, 32, 3)
-    for ax, picture in zip(axes, expected, strict=True):
-        np.testing.assert_allclose(ax.images[0].get_array(), picture, atol=1 / 255)
-    assert [ax.get_title() for ax in axes[:3]] == ["cat", "airplane", "truck"]

@@ -223,6 +223,8 @@ def test_the_tuning_figure_and_tables(seen, q):
         runs = zip(header[1:], cells, runs_of[float(name.split("=")[1])], strict=True)
         for rate, cell, (value, *expected) in runs:
             assert says(rate, value) and says(cell, *expected)
+            best = expected[1] == max(percent(tried, "valid"))
+            assert cell.startswith("**") == cell.endswith("**") == best
     header, rows = seen.table(section, "training", "validation (%), seeds")
     assert header[0] == word and says(header[3], *(run.seed for run in leaders[0]))
     means = [np.mean(percent(runs, "valid")) for runs in leaders]
@@ -289,6 +291,7 @@ def test_smaller_sets_have_the_chosen_settings_and_a_larger_lambda(seen, q):
             assert run.seed == reference.seed
     calls = seen.of("fit", QUESTIONS[q][4])
     drawn = {frozenset(fingerprints(c.given["part"].x)) for c in calls}
+    assert all(len(c.given["part"].y) in map(len, drawn) for c in calls)  # each once
     assert len(drawn) == 9  # at random: each seed has other images
     tested = {k: [hits_of(r.model, seen.parts[2]) for r in curve[k]] for k in curve}
     means = [(k, 100 * np.mean(hits)) for k, hits in tested.items()]

@@ -217,20 +217,3 @@ def test_hits_of_runs_are_shares(nb):
     runs.append(nb.Run(backwards, 0, {}, [], 0.5, 0.5))
     shares = nb.mean_hits(runs, nb.Part(x, y, ""))
     np.testing.assert_allclose(shares, [2 / 3, 2 / 3, 2 / 3, 1 / 3])
-
-
-def test_class_report(nb, tables, rng):
-    """Best and worst class by their own images, and whose intervals overlap theirs."""
-    right = {"sun": (7, 10), "sea": (40, 40), "sky": (0, 5), "fog": (39, 40)}
-    y = np.repeat(range(4), [count for _, count in right.values()])
-    hits = np.concatenate([np.arange(count) < k for k, count in right.values()])
-    mixed = rng.permutation(len(y))
-    part = nb.Part(None, y[mixed], "kites")
-    found = nb.class_report(hits[mixed], part, list(right))
-    ((header, images, *_),) = tables
-    assert "kites" in header[0] and header[1:] == list(right)
-    assert images[1:] == ["10", "40", "5", "40"]
-    best, worst = found.split("worst")
-    assert "sea with 100.00% (91.24 to 100.00)" in best and "sky with 0.00% (" in worst
-    assert best.partition("overlapping: ")[2].strip("; ") == "fog"
-    assert worst.partition("overlapping: ")[2] == "sun"

@@ -1,8 +1,8 @@
-"""The trainer, the runs, tuning, less data; then answers, tables and figures.
+"""The trainer, the runs, tuning; then answers and notes. (Tables and figures, less
+data: test_seen_1_3.py.)
 
 It speaks when a training is not what its settings say, when a choice is not made by
-validation, when results depend on the number of cores, or when a table or a figure has
-another number than it was given, or has it under the label of another."""
+validation, when results depend on the number of cores, or when an answer is lost."""
 
 import itertools
 import math
@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from conftest import Echo
 from scipy import special
-from sklearn.model_selection import ParameterGrid
 from threadpoolctl import threadpool_info, threadpool_limits
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -208,7 +207,7 @@ def test_where_processes_fail(nb, monkeypatch, error):
         assert nb.side_by_side(calls, "work") == [0, 1, 4, 9]
 
 
-# --- Tuning and less data ----------------------------------------------------------
+# --- Tuning ------------------------------------------------------------------------
 
 GRID = {"learning_rate": [1, 2.5, 3], "lam": [0.0, 3e-4]}
 PAIRS = list(itertools.product([0.0, 3e-4], [1, 2.5, 3]))  # in the grid's order
@@ -282,33 +281,19 @@ def test_a_grid_that_diverges_everywhere(tune):
         tune([NAN] * 6, {})
 
 
-def test_learning_curve(nb, monkeypatch, one_process):
-    """Other images for each seed, each at most once; lam grows as 1 / N."""
-    x = np.arange(200.0)[:, None]
-    part, settings = nb.Part(x, np.arange(200) * 7 % 3, "blue"), {"epochs": 2, "lam": 6}
-
-    def fit(make_model, part, valid=None, seed=0, **settings):
-        return nb.Run((make_model, part, valid), seed, settings, [], 0.5, NAN)
-
-    monkeypatch.setattr(nb, "fit", fit)
-    whole = [nb.Run(None, seed, settings, [], 0.5, 0.5) for seed in (4, 2, 3)]
-    curve = nb.learning_curve("make", part, whole)
-    assert list(curve) == [10, 20, 50, 100] and curve.pop(100) is whole
-    for percentage, runs in curve.items():
-        assert [run.seed for run in runs] == [4, 2, 3]
-        chosen = {tuple(range(2 * percentage))}  # not the first ones
-        for run in runs:
-            make, some, valid = run.model
-            places = some.x[:, 0].astype(int)
-            assert len(places) == len({*places}) == 2 * percentage
-            np.testing.assert_array_equal(some.y, part.y[places])
-            expected = {"epochs": 2, "lam": pytest.approx(600 / percentage)}
-            assert run.settings == expected and (make, valid) == ("make", None)
-            chosen.add(tuple(sorted(places)))
-        assert len(chosen) == 4
+def test_a_pair_that_diverges_is_named(nb, monkeypatch):
+    rows = []
+    monkeypatch.setattr(nb, "table", lambda header, given: rows.extend(given))
+    tried = []
+    for (lam, rate), end in zip(PAIRS, [0.5] * 5 + [NAN], strict=True):
+        pair = {"lam": lam, "learning_rate": rate}
+        tried.append(nb.Run(None, 0, pair, [], end, end))
+    nb.tuning_table(tried, GRID)
+    assert [cell for row in rows for cell in row].index("diverges") == 7
+    assert nb.mean_sd([0.1, NAN]) == "diverges"
 
 
-# --- Answers, tables, figures ------------------------------------------------------
+# --- Answers and notes -------------------------------------------------------------
 
 
 @pytest.fixture
@@ -340,85 +325,3 @@ def test_answers(nb, displayed, capsys):
         ["10.1", "c", "found c"],
     ]
     assert notes.count("a try") == 1 and "other data" in notes
-
-
-def curves(ax):
-    """{label: its points, (x, y)}; the legend must show them all."""
-    found = {line.get_label(): line.get_xydata().T for line in ax.lines}
-    assert [text.get_text() for text in ax.get_legend().texts] == list(found)
-    return found
-
-
-def test_curves_over_the_epochs(nb, shown):
-    """A training mean stands half an epoch back."""
-    names = [
-        f"{part} {what}"
-        for part in ("training", "validation")
-        for what in ("loss", "accuracy")
-    ]
-    epochs = np.arange(1, 6)
-    log = [
-        {"epoch": k} | {name: k / 10 + j / 100 for j, name in enumerate(names)}
-        for k in epochs
-    ]
-    nb.show_run(nb.Run(None, 0, {"epochs": 5}, log, 0.5, 0.5), "Title")
-    ((fig, _),) = shown
-    for ax, what, unit in zip(fig.axes, ("loss", "accuracy"), (1, 100), strict=True):
-        assert what in ax.get_ylabel() and "epoch" in ax.get_xlabel()
-        drawn = curves(ax)
-        assert list(drawn) == ["training", "validation"]
-        for part, at in ("training", epochs - 0.5), ("validation", epochs):
-            y = [unit * row[f"{part} {what}"] for row in log]
-            np.testing.assert_allclose(drawn[part], [at, y])
-
-
-def test_tuning_in_a_table_and_a_figure(nb, tables, shown):
-    """Each pair's numbers under its settings; the last pair has diverged."""
-    trained = [0.99, 0.80, 0.70, 0.90, 0.95, NAN]
-    valid = [0.80, 0.85, 0.71, 0.60, 0.84, NAN]
-    runs = zip(ParameterGrid(GRID), trained, valid, strict=True)
-    tried = [nb.Run(None, 0, {"epochs": 5} | pair, [], *two) for pair, *two in runs]
-    nb.tuning_table(tried, GRID)
-    nb.show_tuning(tried, GRID, "Toy")
-
-    ((header, *rows),) = tables
-    assert "λ" in nb.LABELS["lam"] and "rate" in nb.LABELS["learning_rate"]
-    down = [f"{nb.LABELS['lam']} = {value:g}" for value in GRID["lam"]]
-    assert header[0].startswith("training / validation / difference")
-    assert header[1:] == [f"{nb.LABELS['learning_rate']} {k}" for k in (1, 2.5, 3)]
-    assert rows == [
-        [down[0], "99.00 / 80.00 / +19.00", "**80.00 / 85.00 / -5.00**",
-         "70.00 / 71.00 / -1.00"],
-        [down[1], "90.00 / 60.00 / +30.00", "95.00 / 84.00 / +11.00", "diverges"],
-    ]  # fmt: skip
-
-    ((fig, _),) = shown
-    left, right = fig.axes
-    assert "validation accuracy" in left.get_ylabel()
-    assert "training − validation" in right.get_ylabel()
-    accuracies, gaps = [[80, 85, 71], [60, 84, NAN]], [[19, -5, -1], [30, 11, NAN]]
-    for ax, expected in (left, accuracies), (right, gaps):
-        drawn = curves(ax)
-        assert list(drawn) == down
-        for points, y in zip(drawn.values(), expected, strict=True):
-            np.testing.assert_allclose(points, [[1, 2.5, 3], y])
-        assert ax.get_xlabel() == nb.LABELS["learning_rate"]
-        assert [t.get_text() for t in ax.get_xticklabels()] == ["1", "2.5", "3"]
-
-
-def test_less_data(nb, shown, tables, monkeypatch):
-    """Mean ± sd of the accuracy on the Part that is given, over the percentage. A model
-    is the share of images here that it takes for class 1."""
-    monkeypatch.setattr(nb, "predict", lambda model, x: x < model)
-    part = nb.Part(np.arange(0.5, 200) / 200, np.ones(200), "kites")
-    curve = {}
-    for k in 10, 20, 50, 100:
-        curve[k] = [nb.Run(k / 200 + d, 0, {}, [], 0.9, 0.1) for d in (0, 0.1)]
-    found = nb.show_learning_curves({"one": curve}, part, "Less")
-    assert found == {"one": "10%: 10.00%, 20%: 15.00%, 50%: 30.00%, 100%: 55.00%"}
-    (ax,) = shown[0][0].axes
-    assert "kites" in ax.get_ylabel() and "percentage" in ax.get_xlabel()
-    line, _, (bars,) = ax.containers[0].lines
-    np.testing.assert_allclose(line.get_xydata().T, [list(curve), [10, 15, 30, 55]])
-    sd = 100 * np.std([0, 0.1], ddof=1)
-    np.testing.assert_allclose(bars.get_segments()[0][:, 1], [10 - sd, 10 + sd])
