@@ -4,9 +4,14 @@ import socket
 import warnings
 
 import joblib
+import mpmath
 import numpy as np
 import pytest
 from load_definitions import load_definitions  # in tools/: see pyproject.toml
+from mpmath import mpf
+from seen import Seen
+
+POINTS = (2, 4, 1), (9, 14, 3), (128, 42, 666), (52, 14, 28)  # the sheet's
 
 
 @pytest.fixture(scope="session")
@@ -15,6 +20,14 @@ def nb():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the libraries say of one another
         return load_definitions()
+
+
+@pytest.fixture(scope="session")
+def seen():
+    """What a rehearsal of the notebook leaves behind."""
+    rehearsal = Seen()
+    rehearsal.run()
+    return rehearsal
 
 
 @pytest.fixture
@@ -125,3 +138,23 @@ def assert_seeded(draw):
     np.testing.assert_array_equal(draw(np.int64(0)), first)
     for one, other in (first, second), (first, draw(1)), (draw(None), draw(None)):
         assert not np.array_equal(one, other)
+
+
+def exact(x, y, z):
+    """Question 2's u, f, ∂f/∂x, ∂f/∂y, ∂f/∂z, by the chain rule, of 100 digits."""
+    with mpmath.workdps(100):
+        x, y, z = mpf(float(x)), mpf(float(y)), mpf(float(z))
+        n = mpmath.cospi(x) + mpmath.sinpi(y / 2)
+        d = mpmath.tanh(z**2)
+        by_u = 1 / (1 + mpmath.exp(n / d))
+        by_x = -mpmath.pi * mpmath.sinpi(x) / d
+        by_y = mpmath.pi / 2 * mpmath.cospi(y / 2) / d
+        by_z = -n / d**2 * mpmath.sech(z**2) ** 2 * 2 * z
+        f = -mpmath.log1p(mpmath.exp(-n / d))
+        return [n / d, f, by_u * by_x, by_u * by_y, by_u * by_z]
+
+
+def patches_of(x, k):
+    """The patches that a filter reads, one in each row."""
+    view = np.lib.stride_tricks.sliding_window_view(x, (k, k), axis=(2, 3))
+    return view.transpose(0, 2, 3, 1, 4, 5).reshape(-1, x.shape[1] * k * k)

@@ -1,9 +1,9 @@
 """A rehearsal: the whole notebook on few images, in one process, with witnesses.
 
-`rehearse()` executes all code cells in order, and returns what they left and showed:
-calls of WATCHED functions, which images went through which model, answers, figures,
-tables, printed lines. Tests find them by section ("1.8"), not by cell or variable. It
-speaks (every test that uses it fails) if a cell fails.
+`Rehearsal().run()` executes all code cells in order, and keeps what they left and
+showed: calls of WATCHED functions, which images went through which model, answers,
+figures, tables, printed lines. Tests find them by section ("1.8"), not by cell or
+variable (see seen.py). It speaks (every test that uses it fails) if a cell fails.
 
 What differs from a run in Jupyter: SHARE is small, and of the test images only the
 first 2,000 are read; 1,000 images of 12 x 12 pixels, made of the sample of 20, stand
@@ -67,45 +67,11 @@ class Rehearsal:
         self.reads = []  # what went through a model: see watch_model
         self.sets = {}  # {fingerprint: (name of its Part, label)}
         self.printed = defaultdict(str)  # {section: text}
-        self.prose = defaultdict(str)  # {section: Markdown}
+        self.headings = {}  # {section: its whole heading}
         self.section = ""
         self.now = 0  # counts what happens
         self.fitting = 0  # how many calls of fit are open
         self.running = True
-
-    def of(self, name, section=None):
-        """The calls of a watched function, in one section if it is given."""
-        calls = [call for call in self.calls if call.name == name]
-        return [call for call in calls if section in (None, call.section)]
-
-    def fits(self, section):
-        """The Runs that were fitted in a section."""
-        return [call.result for call in self.of("fit", section)]
-
-    @property
-    def parts(self):
-        """The Parts: training, validation, test."""
-        return self.of("load_digits")[0].result
-
-    def answer(self, section, word):
-        """What was found, of the first answer in a section that asks for the word (in
-        small letters)."""
-        told = [call.given for call in self.of("answer", section)]
-        return next(a["found"] for a in told if word in a["asked"].lower())
-
-    def lines(self, section, *words):
-        """The printed lines of a section that have all the words."""
-        lines = self.printed[section].splitlines()
-        return [line for line in lines if all(word in line for word in words)]
-
-    def figures(self, section):
-        return [call.given["fig"] for call in self.of("show", section)]
-
-    def table(self, section, *words):
-        """header, rows of the first table in a section whose header has the words."""
-        told = [call.given for call in self.of("table", section)]
-        tables = [(t["header"], t["rows"]) for t in told]
-        return next(t for t in tables if all(word in " ".join(t[0]) for word in words))
 
     def watch(self, name, function):
         """The function, which now also writes down its calls."""
@@ -219,9 +185,9 @@ class Rehearsal:
         source = "".join(cell["source"])
         if cell["cell_type"] != "code":
             for line in source.splitlines():
-                if heading := re.match(r"#+ (?:Question )?([\d.]*\w*)", line):
-                    self.section = heading[1]
-                self.prose[self.section] += line + "\n"
+                if heading := re.match(r"#+ ((?:Question )?([\d.]*\w*).*)", line):
+                    self.section = heading[2]
+                    self.headings[self.section] = heading[1]
             return
         file = f"<cell {cell['id']}>"
         lines = source.splitlines(keepends=True)
@@ -234,24 +200,20 @@ class Rehearsal:
                 self.prepare(before)
         self.printed[self.section] += out.getvalue()
 
-
-@functools.cache
-def rehearse():
-    """Run all cells; the Rehearsal."""
-    rehearsal = Rehearsal()
-    folder = Path.cwd()
-    os.chdir(ROOT)
-    try:
-        with (
-            warnings.catch_warnings(),
-            matplotlib.rc_context(),
-            joblib.parallel_config(backend="sequential"),
-            threadpool_limits(1),  # threads that wait for each other cost more here
-        ):
-            warnings.simplefilter("ignore")
-            for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]:
-                rehearsal.execute(cell)
-    finally:
-        os.chdir(folder)
-        rehearsal.running = False
-    return rehearsal
+    def run(self):
+        """Run all cells."""
+        folder = Path.cwd()
+        os.chdir(ROOT)
+        try:
+            with (
+                warnings.catch_warnings(),
+                matplotlib.rc_context(),
+                joblib.parallel_config(backend="sequential"),
+                threadpool_limits(1),  # threads that wait for each other cost more here
+            ):
+                warnings.simplefilter("ignore")
+                for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]:
+                    self.execute(cell)
+        finally:
+            os.chdir(folder)
+            self.running = False

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from conftest import assert_seeded
+from conftest import assert_seeded, patches_of
 from load_definitions import ROOT
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
@@ -84,12 +84,6 @@ def test_rules_against_sums_over_all_gradients(nb, rng):
     for A in root[:, :3] @ root[:, :3].T, np.ones((4, 4)):  # a direction is missing
         with pytest.raises(np.linalg.LinAlgError):
             nb.Whitened(0.25, A)
-
-
-def patches_of(x, k):
-    """The patches that a filter reads, one in each row."""
-    view = np.lib.stride_tricks.sliding_window_view(x, (k, k), axis=(2, 3))
-    return view.transpose(0, 2, 3, 1, 4, 5).reshape(-1, x.shape[1] * k * k)
 
 
 def make_task(nb, rng, x):

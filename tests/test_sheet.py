@@ -163,7 +163,7 @@ def tuned(section):
     chosen = re.search(r"optimal.*?: ([^:]*)", text)[1].split(", ")
     if all(c in edges[0][1:-1] + edges[1][1:-1] or c.endswith(" 0") for c in chosen):
         return True
-    beyond = re.findall(r"^beyond it.* (\S+) points, standard error (\S+)$", text, re.M)
+    beyond = re.findall(r"^beyond it.*, (\S+)\s±\s(\S+)$", text, re.M)
     return beyond and all(float(gain) <= 2 * float(error) for gain, error in beyond)
 
 

@@ -198,21 +198,29 @@ def test_wilson_is_its_formula(nb, right, count):
     assert nb.with_interval(hits) == f"{value}% ({low} to {high})"
 
 
-@pytest.mark.parametrize("counts", [(3, 12), (15, 3), (3, 40), (1, 0), (0, 0), (5, 5)])
-def test_versus_is_mcnemars_exact_test(nb, counts):
-    """First the images that only the first one gets right; p has two sides."""
-    only_a, only_b = counts
-    a = np.arange(100) < only_a + 20  # both get 20 right
-    b = (np.arange(100) >= only_a) & (np.arange(100) < only_a + 20 + only_b)
-    total = only_a + only_b
-    tail = sum(math.comb(total, k) for k in range(min(counts) + 1)) / 2**total
-    p = min(1, 2 * tail)
-    text = "< 0.001" if p < 0.001 else f"= {p:.3f}"
-    assert nb.versus(a, b) == f"{only_a} : {only_b}, p {text}"
+def test_a_difference_and_its_standard_error(nb, rng):
+    """Of booleans, or of shares of Runs; of the differences, image by image."""
+    hits, others = rng.random(400) < 0.9, rng.random(400) < 0.7
+    for a, b in (hits, others), (hits, (hits + 2.0 * others) / 3), (hits, hits):
+        d = a.astype(float) - b
+        error = math.sqrt(np.mean((d - d.mean()) ** 2) / 400)
+        assert nb.paired_difference(a, b) == pytest.approx((d.mean(), error), abs=1e-15)
+    text = nb.difference_text(np.arange(100) < 20, np.arange(100) < 25)
+    assert text == f"-5.00 ± {10 * math.sqrt(0.05 * 0.95):.2f}" == "-5.00 ± 2.18"
+
+
+def test_hits_of_runs_are_shares(nb):
+    x, y = np.eye(4), np.array([0, 1, 2, 0])
+    runs = [nb.Run(Echo(), 0, {}, [], 0.5, 0.5)] * 2
+    backwards = Echo()
+    backwards.forward = lambda x: x[:, ::-1]
+    runs.append(nb.Run(backwards, 0, {}, [], 0.5, 0.5))
+    shares = nb.mean_hits(runs, nb.Part(x, y, ""))
+    np.testing.assert_allclose(shares, [2 / 3, 2 / 3, 2 / 3, 1 / 3])
 
 
 def test_class_report(nb, tables, rng):
-    """Best and worst class by their own images, and who is not apart from them."""
+    """Best and worst class by their own images, and whose intervals overlap theirs."""
     right = {"sun": (7, 10), "sea": (40, 40), "sky": (0, 5), "fog": (39, 40)}
     y = np.repeat(range(4), [count for _, count in right.values()])
     hits = np.concatenate([np.arange(count) < k for k, count in right.values()])
@@ -223,5 +231,6 @@ def test_class_report(nb, tables, rng):
     assert "kites" in header[0] and header[1:] == list(right)
     assert images[1:] == ["10", "40", "5", "40"]
     best, worst = found.split("worst")
-    assert "sea with 100.00%" in best and "fog" in best and "sun" not in best
-    assert "sky with 0.00%" in worst and "sun" in worst and "fog" not in worst
+    assert "sea with 100.00% (91.24 to 100.00)" in best and "sky with 0.00% (" in worst
+    assert best.partition("overlapping: ")[2].strip("; ") == "fog"
+    assert worst.partition("overlapping: ")[2] == "sun"

@@ -1,0 +1,536 @@
+"""Questions 1 and 3 as rehearsed on few images: what is trained, chosen, tested,
+answered and drawn. (rehearsal.py says what a rehearsal is; seen.py, how it is asked.)
+
+Speaks when a fit sees another set of images than it may, when what is tested is not
+what was chosen, when an experiment's settings are not those in SETTINGS, and when an
+answer, a printed line, a curve, a picture or a cell of a table is of another run, set,
+epoch, percentage or class than its words say."""
+
+import itertools
+import math
+import re
+
+import numpy as np
+import pytest
+from rehearsal import fingerprints
+from scipy.special import logsumexp
+from seen import (
+    QUESTIONS,
+    check_log,
+    curves,
+    difference,
+    hits_of,
+    interval,
+    loss_of,
+    mean_sd,
+    numbers,
+    percent,
+    rows_of,
+    says,
+    scores_of,
+    settings_of,
+    starts,
+)
+
+SETTINGS = {  # of experiments: those that the text or the saved figures name
+    "1.6": {"epochs": 10, "batch_size": 50, "learning_rate": 0.1, "lam": 1e-4},
+    "1.8": {"epochs": 5, "batch_size": 50},
+    "3.3": {"epochs": 8, "batch_size": 64, "learning_rate": 0.1},
+    "3.4": {"epochs": 8},
+}
+both_questions = pytest.mark.parametrize("q", QUESTIONS)
+
+
+# --- Which images train, choose and test ----------------------------------------------
+
+
+def test_every_answer_stands_in_its_section(seen):
+    calls = seen.of("answer")
+    for call in calls:
+        section, whole = call.given["section"], seen.headings[call.section]
+        assert section in (whole, call.section), (
+            f"no heading of this section: {section}"
+        )
+    (line,) = re.findall(r"\d+ of \d+ answered", "".join(seen.printed.values()))
+    asked = {(call.section, call.given["asked"]) for call in calls}
+    of_sheet = {place for place in asked if place[0] < "6"}
+    assert {len(asked), len(of_sheet)} & {n for n, _ in numbers(line)}
+
+
+def test_fits_are_on_training_images_and_watched_in_validation(seen):
+    training, validation, _ = seen.parts
+    for call in seen.of("fit"):
+        part, valid, run = call.given["part"], call.given["valid"], call.result
+        known = [seen.sets.get(row) for row in fingerprints(part.x)]
+        assert known == [("training", label) for label in part.y]
+        assert len(part.y) == len(training.y) or call.section in ("1.13", "3.8")
+        assert valid is None or fingerprints(valid.x) == fingerprints(validation.x)
+        if math.isfinite(run.valid):
+            valid = np.mean(hits_of(run.model, validation))
+            assert run.valid == run.log[-1]["validation accuracy"] == valid
+            assert run.train == np.mean(hits_of(run.model, part))
+    for call in seen.of("sklearn"):
+        assert fingerprints(call.given["x"]) == fingerprints(training.x)
+        y = call.given["y"]
+        assert ((np.argmax(y, axis=1) if y.ndim == 2 else y) == training.y).all()
+
+
+def test_no_step_learns_from_a_validation_or_test_image(seen):
+    for read in seen.reads:
+        if read.learned and not read.sets.keys() <= {"training"}:
+            assert read.section in ("1.3", "1.4", "3.2", "6.5")  # checks; distorted
+            assert read.sets.keys() == {"other"}
+    for call in seen.of("get_minibatch"):
+        if call.section[0] in "13" and call.section != "1.2":
+            rows = fingerprints(call.given["x"][:50])
+            assert {seen.sets[row][0] for row in rows} == {"training"}, call.section
+
+
+def test_the_test_set_waits_for_all_choices_of_its_question(seen):
+    opened = [read for read in seen.reads if "test" in read.sets]
+    for q, (_, choice, *reported, _) in QUESTIONS.items():
+        of_question = [read for read in opened if read.section[0] == str(q)]
+        last = [*seen.of("answer", choice), *seen.of("fit", choice)]
+        assert min(read.at for read in of_question) > max(call.at for call in last)
+        model = seen.chosen(q)[0].model  # nothing else than what was chosen is tested
+        tested = [r.model for r in of_question if r.section in reported]
+        assert tested and all(m is model for m in tested)
+    assert min(read.at for read in opened) > seen.of("answer", "1.8")[-1].at
+    assert "6.5" not in {read.section for read in opened}
+
+
+# --- Questions 1 and 3: a first run, tuning, test, less data --------------------------
+
+
+def check_model(model, q):
+    """A model of Question 1, or of Question 3 with 256 hidden units."""
+    kind, shape = {1: ("Single_layer_classifier", (784, 10)), 3: ("MLP", (784, 256))}[q]
+    assert type(model).__name__ == kind
+    assert (model if q == 1 else model.layers[0]).W.shape == shape
+
+
+def pair_of(run, given):
+    """The values of the grid's settings: λ or batch size, then learning rate."""
+    return [run.settings[name] for name in sorted(given["grid"])]
+
+
+@both_questions
+def test_the_first_run(seen, q):
+    section = QUESTIONS[q][0]
+    run = seen.fits(section)[0]
+    lam = {} if q == 1 else {"lam": seen.chosen(1)[0].settings["lam"]}
+    assert settings_of(run) == SETTINGS[section] | lam
+    check_model(run.model, q)
+    assert says(seen.answer(section, "validation set"), 100 * run.valid)
+    columns = []  # of the printed log
+    for word in re.findall(r"\w+", seen.lines(section, "epoch", "loss")[0]):
+        if word in ("training", "validation"):
+            part = word
+        elif word in ("loss", "accuracy"):
+            columns.append(f"{part} {word}")
+    lines = [line for line in seen.lines(section, "%") if re.match(r" *\d", line)]
+    epochs = [int(numbers(line)[0][0]) for line in lines]
+    assert epochs == [1, *range(2, len(run.log) + 1, 2)]  # "every second", page 1
+    for epoch, line in zip(epochs, lines, strict=True):
+        row = run.log[epoch - 1]
+        told = [row[c] * (100 if "accuracy" in c else 1) for c in columns]
+        assert len(columns) == 4 and says(line, row["epoch"], *told)
+
+
+@both_questions
+def test_losses_and_accuracies_over_the_epochs(seen, q):
+    first, _, tested, *_ = QUESTIONS[q]
+    for section, run in (first, seen.fits(first)[0]), (tested, seen.chosen(q)[0]):
+        for quantity, factor in ("loss", 1), ("accuracy", 100):
+            ax = seen.axes(section, "epoch", quantity)
+            assert ("nats" if factor == 1 else "%") in ax.get_ylabel()
+            check_log(ax, run, quantity, factor)
+            title = " ".join(text.get_text() for text in ax.figure.texts)
+            assert ("chosen" if section == first else "first") not in title
+
+
+@both_questions
+def test_every_choice_is_made_by_validation_on_the_whole_grid(seen, q):
+    section = QUESTIONS[q][1]
+    tried, leaders, given = seen.tuning(q)
+    lam = {} if q == 1 else {"lam": seen.chosen(1)[0].settings["lam"]}
+    budget = SETTINGS[section] | lam
+    pairs = list(itertools.product(*given["grid"].values()))
+    assert len(tried) == len(pairs)
+    for pair in pairs:
+        pair = dict(zip(given["grid"], pair, strict=True))
+        (run,) = [r for r in tried if settings_of(r) == budget | pair]
+        check_model(run.model, q)
+        assert run.seed == tried[0].seed
+    best = sorted(percent(tried, "valid"))[-4:]
+    leading = [settings_of(runs[0]) for runs in leaders]
+    firsts = [run for run in tried if settings_of(run) in leading]
+    assert sorted(percent(firsts, "valid")) == best
+    for runs in leaders:  # from three fresh seeds, the same for all
+        seeds = [run.seed for run in runs]
+        assert seeds == [run.seed for run in leaders[0]]
+        assert len({tried[0].seed, *seeds}) == 4
+        assert all(settings_of(run) == settings_of(runs[0]) for run in runs)
+        assert all(len(run.log) == budget["epochs"] for run in runs)
+
+
+@both_questions
+def test_what_was_chosen_is_answered(seen, q):
+    section, runs = QUESTIONS[q][1], seen.chosen(q)
+    _, leaders, given = seen.tuning(q)
+    hits = [seen.mean_hits(two) for two in leaders]
+    below = [difference(hits[0], others) for others in hits]
+    tied = [
+        pair_of(leaders[k][0], given)
+        for k in (1, 2, 3)
+        if below[k][0] < 2 * below[k][1]
+    ]
+    found, _, others = seen.answer(section, "optimal").partition("tied")
+    assert leaders[0] is runs and says(found, *pair_of(runs[0], given))
+    assert others.count("learning rate") == len(tied)
+    assert not tied or says(others, *itertools.chain(*tied))
+    trained, valid = (np.mean(percent(runs, name)) for name in ("train", "valid"))
+    found = seen.answer(section, "over-fitting")
+    assert re.search("training.*validation.*points", found)
+    assert says(found, trained, valid, trained - valid)
+
+
+@both_questions
+def test_the_tuning_figure_and_tables(seen, q):
+    section = QUESTIONS[q][1]
+    tried, leaders, given = seen.tuning(q)
+    down, across = sorted(given["grid"])
+    word = {"lam": "λ", "batch_size": "batch size"}[down]
+
+    def told(run):
+        train, valid = 100 * run.train, 100 * run.valid
+        return run.settings[across], train, valid, train - valid
+
+    runs_of = {value: [] for value in given["grid"][down]}
+    for run in sorted(tried, key=lambda run: run.settings[across]):
+        runs_of[run.settings[down]].append(told(run))
+    for y, k in ("validation accuracy %", 2), ("training validation", 3):
+        ax = seen.axes(section, "learning rate", y)
+        for label, drawn in curves(ax).items():
+            expected = runs_of[float(label.split("=")[1])]
+            expected = np.transpose([(t[0], t[k]) for t in expected])
+            np.testing.assert_allclose(drawn, expected)
+        assert len(curves(ax)) == len(runs_of) and word in label
+    header, rows = seen.table(section, "training / validation / difference")
+    assert len(rows) == len(runs_of) and "learning rate" in header[1]
+    for name, *cells in rows:
+        assert name.startswith(word)
+        runs = zip(header[1:], cells, runs_of[float(name.split("=")[1])], strict=True)
+        for rate, cell, (value, *expected) in runs:
+            assert says(rate, value) and says(cell, *expected)
+    header, rows = seen.table(section, "training", "validation (%), seeds")
+    assert header[0] == word and says(header[3], *(run.seed for run in leaders[0]))
+    means = [np.mean(percent(runs, "valid")) for runs in leaders]
+    assert means == sorted(means, reverse=True) and "below the best" in header[4]
+    best = seen.mean_hits(leaders[0])
+    for runs, (value, rate, trained, valid, below) in zip(leaders, rows, strict=True):
+        assert runs is leaders[0] or says(
+            below, *difference(best, seen.mean_hits(runs))
+        )
+        assert says(f"{value} {rate}", *pair_of(runs[0], given))
+        assert says(trained, *mean_sd(percent(runs, "train")))
+        assert says(valid, *mean_sd(percent(runs, "valid")))
+
+
+@both_questions
+def test_what_was_chosen_is_tested(seen, q):
+    section, runs, test = QUESTIONS[q][2], seen.chosen(q), seen.parts[2]
+    (line,) = seen.lines(section, "validation:")
+    assert says(line, *mean_sd(percent(runs, "valid")))
+    hits = hits_of(runs[0].model, test)
+    found = seen.answer(section, "test set")
+    assert says(found, *interval(hits)) and f"seed {runs[0].seed}" in found
+    found = seen.answer(QUESTIONS[q][3], "best performing class")
+    results = [interval(hits[test.y == k]) for k in range(10)]
+    accuracies = [accuracy for accuracy, _, _ in results]
+    assert re.match("best.*worst", found)
+    for text, choose in zip(found.split("worst"), (np.argmax, np.argmin), strict=True):
+        k = choose(accuracies)
+        (_, low, high), (text, near) = results[k], text.split("overlapping")
+        assert says(text, k, *results[k])
+        others = [j for j, (_, a, b) in enumerate(results) if a <= high and low <= b]
+        assert [n for n, _ in numbers(near)] == [j for j in others if j != k]
+
+
+@both_questions
+def test_the_table_of_classes(seen, q):
+    test = seen.parts[2]
+    hits = hits_of(seen.chosen(q)[0].model, test)
+    header, rows = seen.table(QUESTIONS[q][3], "class, test set")
+    assert header[1:] == list("0123456789")
+    expected = np.transpose([interval(hits[test.y == k]) for k in range(10)])
+    words = "images", "accuracy", "from", "to"
+    for k, values in enumerate([np.bincount(test.y), *expected]):
+        assert words[k] in rows[k][0] and says(" ".join(rows[k][1:]), *values)
+
+
+def less_data(seen, q):
+    """{percentage: Runs} of the bonus."""
+    fitted = {10: [], 20: [], 50: []}
+    for call in seen.of("fit", QUESTIONS[q][4]):
+        share = len(call.given["part"].y) / len(seen.parts[0].y)
+        fitted[round(100 * share)].append(call.result)
+    return fitted | {100: seen.chosen(q)}
+
+
+@both_questions
+def test_smaller_sets_have_the_chosen_settings_and_a_larger_lambda(seen, q):
+    curve, whole = less_data(seen, q), seen.chosen(q)
+    for percentage, runs in curve.items():
+        for run, reference in zip(runs, whole, strict=True):
+            check_model(run.model, q)
+            lam = pytest.approx(reference.settings["lam"] * 100 / percentage)
+            assert settings_of(run) == settings_of(reference) | {"lam": lam}
+            assert run.seed == reference.seed
+    calls = seen.of("fit", QUESTIONS[q][4])
+    drawn = {frozenset(fingerprints(c.given["part"].x)) for c in calls}
+    assert len(drawn) == 9  # at random: each seed has other images
+    tested = {k: [hits_of(r.model, seen.parts[2]) for r in curve[k]] for k in curve}
+    means = [(k, 100 * np.mean(hits)) for k, hits in tested.items()]
+    assert says(seen.answer(QUESTIONS[q][4], "test accuracy"), *itertools.chain(*means))
+
+
+@both_questions
+def test_less_data_is_drawn_over_its_percentage(seen, q):
+    section, test = QUESTIONS[q][4], seen.parts[2]
+    ax = seen.axes(section, "percentage training data", "test accuracy %")
+    _, rows = seen.table(section, "10%", "20%", "50%", "100%")
+    labels = [bar.get_label() for bar in ax.containers]
+    assert labels == [text.get_text() for text in ax.get_legend().get_texts()]
+    assert len(labels) == (q + 1) // 2 and len(rows) == 2 * len(labels)
+    for bar, label in zip(ax.containers, labels, strict=True):
+        curve = less_data(seen, 3 if "MLP" in label else 1)
+        hits = [[hits_of(run.model, test) for run in runs] for runs in curve.values()]
+        tested = 100 * np.mean(hits, axis=2)
+        trained = [percent(runs, "train") for runs in curve.values()]
+        line, _, (ends,) = bar.lines
+        assert list(line.get_xdata()) == list(curve)
+        np.testing.assert_allclose(line.get_ydata(), np.mean(tested, axis=1))
+        lengths = [np.ptp(segment[:, 1]) for segment in ends.get_segments()]
+        np.testing.assert_allclose(lengths, 2 * np.std(tested, axis=1, ddof=1))
+        for word, values in ("test set", tested), ("trained on", trained):
+            (row,) = [row for row in rows if label in row[0] and word in row[0]]
+            for cell, of_seeds in zip(row[1:], values, strict=True):
+                assert says(cell, *mean_sd(of_seeds))
+
+
+# --- Question 1: the rest -------------------------------------------------------------
+
+
+def test_q1_sizes_and_minibatches(seen):
+    training, validation, _ = seen.parts
+    found = seen.answer("1.1", "size")
+    assert says(found, len(training.y), len(validation.y))
+    assert re.search(r"\d training.*\d validation", found)
+    assert seen.lines("1.1")[0] == str(len(training.y))
+    for part in seen.parts:
+        (line,) = seen.lines("1.1", f"{part.name}:")
+        assert says(line, *part.x.shape, *part.y.shape)
+    epochs = [re.findall(r"\d", t)[1:] for t in seen.lines("1.2", "epoch")]
+    assert len(epochs) == 2 and epochs[0] != epochs[1]
+    assert all(sorted(order) == list("0123456789") for order in epochs)
+    assert {c.given["batch_size"] for c in seen.of("get_minibatch", "1.2")} == {4}
+
+
+def test_q1_checks_before_the_first_run(seen):
+    assert says(seen.lines("1.4", "p [")[0], 0.2, 0.3, 0.5, 0.2, -0.7, 0.5)
+    assert says(seen.lines("1.4", "loss 1")[0], -math.log(0.3))
+    calls = seen.of("check_gradient")
+    wrong = [c.section for c in calls if isinstance(c.result, AssertionError)]
+    assert wrong == ["1.4"] and seen.lines("1.4", "AssertionError")
+    naive, safe = (numbers(line)[0][0] for line in seen.lines("1.4", "nan in"))
+    assert naive > 50 and safe == 0
+    read = [read for read in seen.reads if read.section == "1.4"][-1]
+    assert read.x.max() == 255 and read.W.std() == pytest.approx(0.05, rel=0.1)
+    (line,), training = seen.lines("1.5", "training images"), seen.parts[0]
+    W = next(read for read in seen.reads if read.section == "1.5").W
+    scores = training.x @ W
+    right = np.mean(scores.argmax(axis=1) == training.y)
+    assert says(line, loss_of(scores, training.y), 100 * right)
+    assert re.search("loss.*accuracy", line) and W.std() == pytest.approx(1e-3, rel=0.1)
+    assert says(seen.lines("1.5", "log 10")[0], math.log(10))
+
+
+def loop(seen):
+    """The bare loop of 1.6, as reads."""
+    return [r for r in seen.reads if r.section == "1.6" and r.x is not None]
+
+
+def gradient(seen, read):
+    """Of the mean loss of a read's images with respect to the weights."""
+    y = [seen.sets[row][1] for row in fingerprints(read.x)]
+    scores = (read.x @ read.W).astype(np.float64)
+    p = np.exp(scores - logsumexp(scores, axis=1, keepdims=True))
+    return read.x.T @ (p - np.eye(10)[y]) / len(y)
+
+
+def test_q1_the_sheets_step_to_the_letter(seen):
+    """At a constant rate, with the sum over the mini-batch; ten times all images."""
+    reads, training = loop(seen), seen.parts[0]
+    model = reads[0].model
+    reads = [read for read in reads if read.learned and read.model is model][:170]
+    for first, second in itertools.pairwise([*reads[:3], *reads[-3:]]):
+        if first is not reads[2]:
+            G = len(first.x) * gradient(seen, first)
+            step = -0.002 * (G + 1e-4 * 2 * first.W)
+            np.testing.assert_allclose(second.W - first.W, step, atol=1e-6)
+    passes = math.ceil(len(training.y) / 50)
+    for epoch in range(10):
+        images = [read.x for read in reads[epoch * passes : (epoch + 1) * passes]]
+        assert sorted(map(len, images)) == sorted([50] * (passes - 1) + [40])
+        assert len(set(fingerprints(np.concatenate(images)))) == len(training.y)
+    lines = seen.lines("1.6", "step ")
+    for line in lines:
+        read = reads[int(numbers(line)[0][0])]
+        y = np.array([seen.sets[row][1] for row in fingerprints(read.x)])
+        scores = read.x @ read.W
+        right = np.sum(scores.argmax(axis=1) == y)
+        assert says(line, loss_of(scores, y), right, len(y))
+    accuracy = 100 * np.mean(hits_of(model, seen.parts[1]))
+    assert len(lines) > 2 and says(seen.lines("1.6", "after")[0], 10 * passes, accuracy)
+    assert says(seen.answer("1.6", "validation").partition("sheet")[2], accuracy)
+
+
+def test_q1_initial_weights_differ_in_their_deviation_only(seen):
+    runs = seen.fits("1.7")
+    first = seen.fits("1.6")[0]  # "the same run"
+    assert all(settings_of(run) == settings_of(first) for run in runs)
+    assert {run.seed for run in runs} == {first.seed}
+    spread = [model.W.std() for model in starts(seen.of("fit", "1.7"))]
+    found = seen.answer("1.7", "xavier")
+    for name, sd in ("Xavier", math.sqrt(2 / 794)), ("0.001", 1e-3), (", 1", 1):
+        k = np.argmin(np.abs(np.subtract(spread, sd)))
+        assert spread[k] == pytest.approx(sd, rel=0.03)
+        assert says(re.search(rf"{name}:? ([\d.]+%)", found)[1], 100 * runs[k].valid)
+
+
+def test_q1_scikit_learn_gets_the_same_problem(seen):
+    training, _, test = seen.parts
+    ours, logistic = seen.chosen(1)[0], seen.by_sklearn("Logistic")
+    lam = ours.settings["lam"]
+    assert pytest.approx(1 / (2 * lam * len(training.y))) == logistic.C
+    assert not logistic.fit_intercept and logistic.n_iter_.max() < logistic.max_iter
+    (longer,) = seen.fits("1.11")  # "nine times the epochs"
+    assert settings_of(longer) == settings_of(ours) | {"epochs": 45}
+    assert longer.seed == ours.seed
+    for label in seen.answer("1.11", "training / test").split(";"):
+        right = [np.mean(seen.classify(label, p.x) == p.y) for p in (training, test)]
+        assert says(label, 100 * right[0], 100 * right[1])
+    weights = logistic.coef_.T, ours.model.W, longer.model.W
+    J = [loss_of(training.x @ W, training.y) + lam * np.sum(W**2.0) for W in weights]
+    lines = seen.lines("1.11", "J =")
+    for name, value, line in zip(("Logistic", "ours:", "45"), J, lines, strict=True):
+        (j, _), (above, _) = numbers(line.split("J")[1])
+        assert name in line and j == pytest.approx(value, abs=1.1e-5)
+        assert above == pytest.approx(100 * value / J[0] - 100, abs=0.02, rel=1e-3)
+
+
+def test_q1_sets_samples_and_initial_weights(seen):
+    header, rows = seen.table("1.1", "images of class")
+    for part, (name, *counts) in zip(seen.parts, rows, strict=True):
+        assert name == part.name and says(" ".join(counts), *np.bincount(part.y))
+    arrays, titles, _ = seen.pictures("1.1", 20)
+    shown = [seen.sets[row] for row in fingerprints(rows_of(arrays))]
+    assert shown == [("training", int(k)) for k in titles]
+    assert len(set(fingerprints(rows_of(arrays)))) == 20
+    header, rows = seen.table("1.7", "initial weights", "σ", "first training loss")
+    calls, training = seen.of("fit", "1.7"), seen.parts[0]
+    for call, model, row in zip(calls, starts(calls), rows, strict=True):
+        name, sd, first, *cells = row
+        assert float(sd) == pytest.approx(model.W.std(), rel=0.03)
+        assert (name == "Xavier" and sd == "0.05") or float(name) == float(sd)
+        assert says(first, loss_of(scores_of(model, training.x), training.y))
+        for column, cell in zip(header[3:], cells, strict=True):
+            told = call.result.log[int(numbers(column)[0][0]) - 1]
+            assert says(cell, 100 * told["validation accuracy"])
+            assert "validation" in column
+
+
+def test_templates_are_the_weights(seen):
+    grown = loop(seen)
+    _, _, names = seen.pictures("1.6", 30)
+    steps = [int(numbers(name)[0][0]) for name in names]
+    assert steps == [0, 10, 50]  # there are no more in the rehearsal
+    first, _, second = seen.chosen(3)[0].model.layers
+    strongest = np.argsort(-np.linalg.norm(second.W, axis=1))[:5]
+    for section, words, weights, count in (
+        ("1.6", ("0 st", "10 st", "50 st"), [grown[k].W for k in steps], 30),
+        ("3.6", ("incoming",), [first.W[:, strongest]], 5),
+    ):
+        arrays, titles, names = seen.pictures(section, count)
+        scales = [np.percentile(np.abs(W), 99.5) for W in weights]
+        scaled = [W.T / scale for W, scale in zip(weights, scales, strict=True)]
+        np.testing.assert_allclose(rows_of(arrays), np.concatenate(scaled), atol=1e-5)
+        for word, name, scale in zip(words, names, scales, strict=True):
+            assert word in name and says(name, scale)
+        assert section == "3.6" or titles[:10] == list("0123456789")
+
+
+def test_q1_surest_mistakes(seen):
+    test, model = seen.parts[2], seen.chosen(1)[0].model
+    scores = scores_of(model, test.x)
+    predicted = scores.argmax(axis=1)
+    ax = seen.axes("1.10", "predicted", "true")
+    assert len(ax.texts) == 100
+    for text in ax.texts:
+        k, j = (round(at) for at in text.get_position())
+        assert int(text.get_text()) == np.sum((test.y == j) & (predicted == k))
+    p = np.exp(scores - scores.max(axis=1, keepdims=True))
+    p = (predicted != test.y) / p.sum(axis=1)
+    arrays, titles, _ = seen.pictures("1.10", 13)
+    rows = fingerprints(test.x)
+    shown = [rows.index(row) for row in fingerprints(rows_of(arrays[1:]))]
+    assert p[shown] == pytest.approx(np.sort(p)[:-13:-1], abs=1e-6)
+    assert titles[1:] == [f"{test.y[k]} → {predicted[k]}" for k in shown]
+
+
+def test_q1_the_table_of_classifiers(seen):
+    header, rows = seen.table("1.11", "accuracy", "ours − it (points ± standard error)")
+    parts = {part.name: part for part in seen.parts}
+    ours = hits_of(seen.chosen(1)[0].model, parts["test"])
+    assert len(rows) == 5 and header[1:4] == list(parts)
+    for name, *cells, against in rows:
+        for set_name, cell in zip(header[1:4], cells, strict=True):
+            hits = seen.classify(name, parts[set_name].x) == parts[set_name].y
+            assert says(cell, 100 * np.mean(hits))
+        assert name == "ours" or says(against, *difference(ours, hits))
+
+
+# --- Question 3 beside Question 1 -----------------------------------------------------
+
+
+def test_q3_beyond_the_grid(seen):
+    tried, leaders, given = seen.tuning(3)
+    known = [*tried, *itertools.chain(*leaders)]
+    runs = [run for run in seen.fits("3.4") if not any(run is k for k in known)]
+    pairs = [tuple(pair_of(run, given)) for run in runs]
+    assert pairs == [(16, 0.2), (16, 0.4), (64, 1.6), (128, 1.6)]
+    assert {given["grid"]["batch_size"][0], max(given["grid"]["learning_rate"])} == {
+        32,
+        0.8,
+    }
+    top = max(tried, key=lambda run: run.valid)
+    (line,) = seen.lines("3.4", "best of the grid", "validation")
+    assert says(line, *pair_of(top, given), 100 * top.valid)
+    best = seen.mean_hits([top])
+    for run, pair, line in zip(
+        runs, pairs, seen.lines("3.4", "beyond it"), strict=True
+    ):
+        batch_size, rate = pair
+        changed = {"batch_size": batch_size, "learning_rate": rate}
+        assert settings_of(run) == settings_of(top) | changed and run.seed == top.seed
+        check_model(run.model, 3)
+        assert says(
+            line, *pair, 100 * run.valid, *difference(seen.mean_hits([run]), best)
+        )
+
+
+def test_q3_mlp_against_softmax(seen):
+    mlp, softmax = (hits_of(seen.chosen(q)[0].model, seen.parts[2]) for q in (3, 1))
+    (line,) = seen.lines("3.5", "above the softmax classifier")
+    assert says(line, *difference(mlp, softmax))

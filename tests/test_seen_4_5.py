@@ -1,0 +1,279 @@
+"""Questions 4 and 5 as rehearsed on few small images: what was blurred and descended,
+and what answers, printed lines and pictures say of it.
+
+Speaks when images, weights or rules are not those of the words beside them, and when a
+number, a curve or a picture is not of the descent or the layer that it names."""
+
+import itertools
+import math
+import re
+
+import numpy as np
+import pytest
+from conftest import patches_of
+from rehearsal import fingerprints
+from scipy import linalg, signal
+from seen import are, curves, numbers, rule_of, says
+
+# --- Question 4 -----------------------------------------------------------------------
+
+
+def test_q4_a_line_of_pixels_and_the_checks(seen):
+    cifar, labels = seen.cifar
+    assert says(seen.answer("4.1", "cifar-10"), *cifar.shape, *labels.shape)
+    assert says(seen.lines("4.2", "outputs")[0], 2, 5, 8, 11)
+    assert are(seen.lines("4.2", "with stride")[0], [2, 2, 8])
+    assert are(seen.lines("4.2", "with dilation")[0], [2, 4, 7, 10])
+    assert are(seen.lines("4.2", "with padding")[0], [1, 0, 2, 5, 8, 11, 4])
+    assert says(seen.lines("4.2", "gradient, filter")[0], 3210, 4321)
+    for word in "gradient, input", "flipped":
+        assert says(seen.lines("4.2", word)[0], 1, 12, 120, 1200, 2000)
+    layers = [call.given["layer"] for call in seen.of("check_layer", "4.3")]
+    geometry = [(layer.stride, layer.padding, layer.dilation) for layer in layers]
+    assert geometry == [(1, 0, 1), (2, 1, 2)]
+    for section in "4.3", "6.2":
+        plain, both = seen.lines(section, "difference")
+        assert max(numbers(line)[-1][0] for line in (plain, both)) < 1e-12
+        assert plain.startswith("plain") and says(both, 2, 1, 2)
+    assert len(seen.lines("4.3", "of the picture: True")) == 2
+
+
+def test_q4_first_five_and_ten_random_images_are_blurred(seen):
+    five, ten, *_, hundred = seen.of("blur", "4.4")
+    rows = fingerprints(seen.cifar[0])
+    assert fingerprints(five.given["images"]) == rows[:5]
+    places = [rows.index(row) for row in fingerprints(ten.given["images"])]
+    assert len(set(places)) == 10 and places != sorted(places)  # at random
+    assert max(places) > 99  # of all images
+    assert fingerprints(hundred.given["images"]) == rows[:100]
+    for call in five, ten, hundred:
+        assert call.given["size"] == 13 and call.given["sigma"] == 1.5  # as in the text
+    assert says(seen.answer("4.4", "first 5"), *five.result.shape)
+    assert says(seen.answer("4.4", "10 random"), *ten.result.shape)
+    (line,) = seen.lines("4.4", "from SciPy")
+    assert says(line, 100) and numbers(line)[-1][0] < 1e-12
+    assert says(seen.lines("4.4", "weights")[0], 3, 3, 13, 13)
+
+
+def test_q4_the_picture_of_a_convolution(seen):
+    axes = next(fig.axes for fig in seen.figures("4.2") if len(fig.axes) == 9)
+    shown, frames = [], []
+    for ax in axes:
+        side = math.isqrt(len(ax.texts))
+        shown.append(np.reshape([int(t.get_text()) for t in ax.texts], (side, side)))
+        frame = ax.patches[0]
+        frames.append((frame.get_y(), frame.get_x(), frame.get_width()))
+    image, filters, out, padded, flipped, to_image, again, G, to_filter = shown
+    assert (out == signal.correlate2d(image, filters, "valid")).all()
+    assert (to_image == signal.convolve2d(G, filters)).all() and to_image[2, 2] == 159
+    assert (to_filter == signal.correlate2d(image, G, "valid")).all()
+    assert to_filter[0, 0] == 560 and (again == image).all()
+    assert (padded == np.pad(G, 2)).all() and (flipped == filters[::-1, ::-1]).all()
+    top, middle, bottom = frames[:3], frames[3:6], frames[6:]
+    assert top == [(1, 1, 3), (0, 0, 3), (1, 1, 1)]
+    assert middle == [(2, 2, 3), (0, 0, 3), (2, 2, 1)]
+    assert bottom == [(0, 0, 3), (0, 0, 3), (0, 0, 1)]
+    words = ("image", "filter", "output", "padded", "flipped", "image", "image", "G")
+    assert all(word in ax.get_title() for word, ax in zip(words, axes, strict=False))
+
+
+def test_q4_filters_and_blurred_images(seen):
+    five, ten, *_ = seen.of("blur", "4.4")
+    bell = np.exp(-((np.arange(13) - 6) ** 2) / (2 * 1.5**2))
+    bell = np.outer(bell, bell) / bell.sum() ** 2
+    arrays, _, _ = seen.pictures("4.4", 10)
+    np.testing.assert_allclose(arrays, [bell, *([bell, *[0 * bell] * 3] * 3)[:9]])
+    for colour in "red", "green", "blue":
+        column = seen.axes("4.4", x=f"from {colour}").images[0].get_array()
+        row = seen.axes("4.4", y=f"to {colour}").images[0].get_array()
+        assert np.any(column) == (colour == "blue") and np.any(row) == (colour == "red")
+    labels, rows = seen.cifar[1], fingerprints(seen.cifar[0])
+    for call in five, ten:
+        both = np.concatenate([call.given["images"], call.result]).transpose(0, 2, 3, 1)
+        arrays, titles, sides = seen.pictures("4.4", len(both), colours=True)
+        np.testing.assert_allclose(arrays, both.clip(0, 1))
+        places = [rows.index(row) for row in fingerprints(call.given["images"])]
+        names = [seen.ns["CIFAR_NAMES"][labels[k]] for k in places]
+        assert titles[: len(names)] == names
+        assert "input" in sides[0] and "blurred" in sides[1]
+    axes = next(fig.axes for fig in seen.figures("4.5") if len(fig.axes) == 8)
+    for above, below in zip(axes[:4], axes[4:], strict=True):
+        stride, dilation = (int(n) for n, _ in numbers(above.get_title()))
+        rows, read = dilation * np.arange(3), np.zeros((11, 11))
+        read[np.ix_(rows, rows)] += 1
+        read[np.ix_(rows, rows + stride)] += 2
+        np.testing.assert_array_equal(
+            above.collections[0].get_array().ravel(), read.ravel()
+        )
+        side = (11 - 2 * dilation) // stride + 1
+        assert np.shape(below.images[0].get_array()) == (side, side, 3)
+        assert numbers(below.get_xlabel())[-1][0] == side
+
+
+# --- Question 5 -----------------------------------------------------------------------
+
+
+def test_q5_all_descents_begin_alike_and_learn_the_given_layer(seen):
+    W0 = seen.of("load_filters")[0].result
+    x, calls = seen.cifar[0][:100], seen.of("descend")
+    target = (patches_of(x, 5) @ W0.reshape(20, 75).T).reshape(100, 8, 8, 20)
+    for call in calls:
+        C = call.given["C"]
+        np.testing.assert_array_equal(call.given["x"], x)
+        np.testing.assert_allclose(call.given["target"], target.transpose(0, 3, 1, 2))
+        np.testing.assert_array_equal(call.given["W0"], W0)
+        np.testing.assert_array_equal(call.given["start"], calls[0].given["start"])
+        fast = "Fast_" * (call.section == "6.3")
+        assert type(C).__name__ == f"{fast}Convolution_Layer" and C.b is None
+        assert call.given["passes"] == (20 if call.section == "5.6" else 60)
+    start = np.sort(calls[0].given["start"].ravel())
+    np.testing.assert_allclose(start, np.linspace(-1, 1, 1500), atol=0.1)  # uniform
+    found = seen.answer("5.2", "save the output of 100")
+    assert says(found, *W0.shape, *x.shape, *calls[0].given["target"].shape)
+
+
+def mean_of_ten(call):
+    """The mean distance in the last ten passes of a descent."""
+    return np.mean(np.array(call.result[1])[-10:, 0])
+
+
+def best(seen, squared):
+    """The descent of 5.3 at the best rate of its list, on ½L² or on L."""
+    calls = seen.descents("5.3", squared=squared)
+    return min(calls, key=lambda call: np.nan_to_num(mean_of_ten(call), nan=np.inf))
+
+
+def test_q5_lines_of_the_descents(seen):
+    assert says(seen.lines("5.1", "distance")[0], 5, 0.6, 0.8)
+    own, squared = (best(seen, s).result[1] for s in (False, True))
+    header, rows = seen.table("5.3", "rate", "distance", "last ten", "filter error")
+    calls = seen.descents("5.3", squared=False) + seen.descents("5.3")
+    for call, (name, *cells) in zip(calls, rows, strict=True):
+        loss = "½L²" if call.given["squared"] else "L"
+        assert name.startswith(f"{loss}, ") and says(name, rule_of(call).rate)
+        assert ("best" in name) == (call is best(seen, call.given["squared"]))
+        distance, error = call.result[1][-1]
+        stays = distance < own[0, 0]
+        assert stays or cells == ["diverges", "", ""]
+        assert not stays or says(" ".join(cells), distance, mean_of_ten(call), error)
+    (header,) = seen.lines("5.3", "pass ")
+    assert re.search("on L: distance *filter error *on ½L²: distance *filter", header)
+    assert re.search("pass *distance *filter error", seen.lines("5.6", "pass ")[0])
+    whitened = seen.of("descend", "5.6")[0].result[1]
+    for section, histories in ("5.3", (own, squared)), ("5.6", (whitened,)):
+        lines = [t for t in seen.lines(section) if re.match(r" *\d+ ", t)]
+        passes = [int(numbers(line)[0][0]) for line in lines]
+        assert passes[0] == 0 and passes[-1] == len(histories[0]) - 1
+        for k, line in zip(passes, lines, strict=True):
+            assert says(line, k, *itertools.chain(*(h[k] for h in histories)))
+    for word, history in ("on L,", own), ("on ½L²,", squared):
+        line = seen.lines("5.3", word, "left")[0].split("left:")[1]
+        assert says(line, *(100 * history[-1] / history[0]))
+        assert re.search("distance.*error", line)
+
+
+def test_q5_whitened_descent_finds_the_filters(seen):
+    (call,) = seen.of("descend", "5.6")
+    (learned, history), rule = call.result, rule_of(call)
+    patches, W0 = patches_of(call.given["x"], 5), call.given["W0"]
+    assert type(rule).__name__ == "Whitened" and rule.rate == 2  # "with η = 2"
+    assert call.given["squared"]
+    A = patches.T @ patches  # from the images alone
+    np.testing.assert_allclose(rule.inverse @ A, np.eye(75), atol=1e-6)
+    own, squared = (best(seen, s).result[1] for s in (False, True))
+    error = np.linalg.norm(learned.W - W0) / np.linalg.norm(W0)
+    assert error < 1e-12 and history[-1, 0] < 1e-9
+    for word, first, k in ("relative error", error, 1), ("l2 dist", history[-1, 0], 0):
+        plain, whitened = seen.answer("5.6", word).split("whitened")
+        assert numbers(whitened)[0][0] == pytest.approx(first, rel=0.6, abs=0)
+        told = re.match(r".*on L (.*), on ½L² (.*) \(at the start ([\d.]+)", plain)
+        assert says(told[1], own[-1, k]) and says(told[2], squared[-1, k])
+        assert says(told[3], own[0, k])
+    batches = seen.ns["get_minibatch"](call.given["x"], call.given["x"], 20, 0)
+    windows = [patches_of(x_b, 5) for x_b, _ in batches]
+    shares = [linalg.eigvalsh(of_batch.T @ of_batch, A) for of_batch in windows]
+    (line,) = seen.lines("5.6", "factors")
+    assert says(line, 1 - 2 * np.max(shares), 1 - 2 * np.min(shares))
+    (line,) = seen.lines("5.6", "left by a step")
+    assert says(line.split(":")[1], *(history[1:6, 1] / history[:5, 1]) ** 0.2)
+
+
+def bowl_of_two(seen):
+    """The mean of p pᵀ over all pairs of neighbouring pixels of the red channel."""
+    red = seen.cifar[0][:100, 0]
+    pairs = np.stack([red[:, :, :-1].ravel(), red[:, :, 1:].ravel()])
+    return pairs @ pairs.T / pairs.shape[1]
+
+
+def test_q5_lines_of_the_spectrum(seen):
+    A2 = bowl_of_two(seen)
+    assert says(seen.lines("5.4", "A =")[0], *A2.ravel())
+    values, vectors = np.linalg.eigh(A2)
+    for value, vector, line in zip(
+        values, vectors.T, seen.lines("5.4", "root"), strict=True
+    ):
+        assert says(line, value, value**0.5)
+        assert says(line, *vector) or says(line, *-vector)
+    patches = patches_of(seen.cifar[0][:100], 5)
+    mu, mean = np.linalg.eigvalsh(patches.T @ patches), patches.mean(axis=0)
+    rate = rule_of(best(seen, True)).rate
+    for word, *expected in (
+        ("eigenvalues from", mu[-1], mu[0]),
+        ("condition", mu[-1] / mu[0]),
+        ("stable rate", 10 / mu[-1], rate),
+        ("steps per factor e", 5 / (rate * mu[0])),
+        ("directions", 300, np.sum(5 / (rate * mu) <= 300), 75),
+        ("mean patch", len(patches) * mean @ mean),
+    ):
+        assert says(seen.lines("5.4", word)[0], *expected), word
+    calls = seen.descents("5.3", squared=False)[1:]
+    for call, line in zip(calls, seen.lines("5.4", "floor"), strict=True):
+        rate, seen_there = rule_of(call).rate, call.result[1][-40:, 0].mean()
+        assert says(line, rate, math.sqrt(5) * rate * mu[-1] / 10, 40, seen_there)
+    (line,) = seen.lines("5.5", "distance", "error of the filters")
+    assert max(n for n, _ in numbers(line)) < 1e-9
+
+
+def test_q5_descents_spectrum_and_filters(seen):
+    on_L, on_square = (best(seen, s) for s in (False, True))
+    for k, word in enumerate(("distance", "error")):
+        ax = seen.axes("5.3", "passes", word)
+        for label, (x, y) in curves(ax).items():
+            history = (on_square if label.endswith("½L²") else on_L).result[1]
+            assert y == list(history[:, k]) and x == list(range(61))
+        assert len(curves(ax)) == 2
+    start, W0 = on_square.given["start"], on_square.given["W0"]
+    patches = patches_of(seen.cifar[0][:100], 5)
+    mu, vectors = np.linalg.eigh(patches.T @ patches)
+    left = seen.axes("5.4", "eigen", "eigenvalue")
+    right = seen.axes("5.4", "eigen", "error")
+    x, y = left.lines[0].get_data()
+    np.testing.assert_allclose(y[np.argsort(x)], mu[::-1], rtol=1e-6)
+    for label, (x, y) in curves(right).items():
+        W = start if "start" in label else on_square.result[0].W
+        along = np.linalg.norm((W - W0).reshape(20, 75) @ vectors, axis=0)
+        np.testing.assert_allclose(np.array(y)[np.argsort(x)], along[::-1], rtol=1e-3)
+    assert len(curves(right)) == 2
+    stages = {"true": W0, "start": start, "plain": on_square.result[0].W}
+    stages["whitened"] = seen.of("descend", "5.6")[0].result[0].W
+    arrays, titles, names = seen.pictures("5.7", 80, colours=True)
+    assert names == list(stages) and titles[:20] == [str(k) for k in range(1, 21)]
+    colours = np.concatenate([stages[name] for name in names]).clip(-1, 1) / 2 + 0.5
+    np.testing.assert_allclose(arrays, colours.transpose(0, 2, 3, 1))
+
+
+def test_q5_paths_in_the_bowl(seen):
+    A2 = bowl_of_two(seen)
+    for title in "η 1 / μ 40", "η 2.1", "η whitened":
+        ax = seen.axes("5.4", title=title)
+        whitened = "whitened" in ax.get_title()
+        matrix = np.eye(2) if whitened else A2 / np.linalg.eigvalsh(A2)[1]
+        path = ax.lines[0].get_xydata()
+        (rate, _), *_, (steps, _) = numbers(ax.get_title())
+        np.testing.assert_allclose(path[1:], path[:-1] - rate * path[:-1] @ matrix)
+        assert len(path) == steps + 1
+        contours = [path for c in ax.collections for path in c.get_paths()]
+        assert len(contours) > 3
+        for line in contours:
+            height = np.sum(line.vertices @ A2 * line.vertices, axis=1) / 2
+            np.testing.assert_allclose(height, height.mean(), rtol=0.1, atol=1e-3)

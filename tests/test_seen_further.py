@@ -1,0 +1,190 @@
+"""Further as rehearsed on few images: widths, rules, distorted digits, two networks,
+the staircase, blocks and shifts.
+
+Speaks when a number or a curve is not of the run, rule or model that its row names."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+from rehearsal import fingerprints
+from seen import (
+    check_log,
+    curves,
+    difference,
+    hits_of,
+    interval,
+    numbers,
+    percent,
+    rows_of,
+    rule_of,
+    says,
+    settings_of,
+    starts,
+)
+
+SETTINGS = {  # of experiments: those that the text or the saved figures name
+    "variants": {"epochs": 2, "batch_size": 100, "learning_rate": 0.1},
+    "widths": {"epochs": 8, "batch_size": 128, "learning_rate": 0.1},
+    "ConvNet": {"epochs": 20, "batch_size": 50, "learning_rate": 0.3},
+    "wide MLP": {"epochs": 30, "batch_size": 100, "learning_rate": 0.7},
+}
+
+
+def test_further_variants_and_widths(seen):
+    calls = seen.of("fit", "6.1")
+    calls = [c for c in calls if c.result.settings == SETTINGS["variants"]]
+    lines = seen.lines("6.1", "hidden units", "validation")
+    assert ["should be" in line for line in lines] == [True, False, False, False]
+    for call, model, line in zip(calls, starts(calls), lines, strict=True):
+        weights = [layer.W for layer in model.layers if hasattr(layer, "W")]
+        assert len(model.layers) == (2 if "without ReLU" in line else 3)
+        value = numbers(line)[0][0] if "all weights" in line else weights[0]
+        assert np.allclose(weights[0], value, rtol=1e-6)
+        units = np.unique(call.result.model.layers[0].W.round(4), axis=1).shape[1]
+        assert says(line.split("validation")[1], 100 * call.result.valid, units)
+    header, rows = seen.table("6.1", "hidden units")
+    assert "training error" in header[1] and "validation error" in header[2]
+    expected = SETTINGS["widths"] | {"lam": seen.chosen(1)[0].settings["lam"]}
+    runs = [run for run in seen.fits("6.1") if settings_of(run) == expected]
+    for units, *cells in rows:
+        same = [run for run in runs if run.model.layers[0].W.shape[1] == int(units)]
+        assert len({run.seed for run in same}) == len(same) == 3  # "three seeds each"
+        for text, name in zip(cells, ("train", "valid"), strict=True):
+            errors = [100 - value for value in percent(same, name)]
+            assert says(text, min(errors), max(errors))
+
+
+def test_further_gains_have_the_same_draws(seen):
+    ax = seen.axes("6.1", "layer", "rms")
+    rms = {label.split(" (")[0]: np.array(y) for label, (_, y) in curves(ax).items()}
+    pixels = seen.parts[1].x
+    assert rms["gain 1"][0] == pytest.approx(np.sqrt(np.mean(pixels**2) / 2), rel=0.1)
+    assert {tuple(x) for x, _ in curves(ax).values()} == {tuple(range(1, 11))}
+    for name, gain in ("gain 1", 1), ("gain √2", math.sqrt(2)), ("gain 2", 2):
+        expected = rms["gain 1"] * gain ** np.arange(1, 11)
+        np.testing.assert_allclose(rms[name], expected, rtol=1e-4)
+        (line,) = seen.lines("6.1", name, "rms")
+        assert says(line.split("rms")[1], min(expected), max(expected), expected[-1])
+
+
+def test_further_rules_are_those_of_their_rows(seen):
+    _, rows = seen.table("6.3", "low rate", "high rate")
+    assert len(rows) == 4
+    for name, *cells in rows:
+        rule = name.split(",")[0].capitalize(), name.endswith("½L²")
+        calls = seen.descents("6.3", *rule)
+        for text, call in zip(cells, calls, strict=True):
+            end = [] if "diverges" in text else call.result[1][-1]
+            assert says(text, rule_of(call).rate, *end)
+        if rule[0] == "Plain":  # "the middle ones ... Question 5's"
+            assert calls and {rule_of(c).rate for c in calls[1:2]} <= {
+                rule_of(c).rate for c in seen.descents("5.3", *rule)
+            }
+
+
+def test_further_distorted_digits(seen):
+    (call,) = seen.of("distorted_minibatch", "6.4")
+    digits = call.given["x"][::4]
+    assert {seen.sets[row][0] for row in fingerprints(digits)} == {"training"}
+    shown = rows_of(seen.pictures("6.4", 20)[0]).reshape(5, 4, 784)
+    for k, four in enumerate(shown):  # all different, nearest to their digit
+        assert len(set(fingerprints(four))) == 4
+        far = np.linalg.norm(four.mean(axis=0) - digits, axis=1)
+        assert np.argmin(far) == k
+    titled = [seen.axes("6.4", title=f"{t} arrows") for t in ("one bump", "all")]
+    bump, every = (ax.collections[0] for ax in titled)
+    assert np.ptp(every.U - every.V) > 0 == np.ptp(bump.U - bump.V)
+
+
+def test_further_two_networks_are_trained_on_distorted_digits(seen):
+    wide, conv = seen.networks()
+    for run, name, word in (wide, "wide MLP", "800"), (conv, "ConvNet", "ConvNet"):
+        settings = dict(settings_of(run))
+        assert settings.pop("batches").__name__ == "distorted_minibatch"
+        assert settings == SETTINGS[name] and run.seed == 0  # "from seed 0"
+        assert run.settings["log_every"] == 4  # "every fourth epoch", page 1
+        (line,) = seen.lines("6.5", word, "training images, not distorted")
+        assert says(line.split("distorted")[1], 100 * run.train)
+    assert wide.model.layers[0].W.shape == (784, 800)
+    found = seen.answer("6.5", "validation accuracy")
+    assert re.search("MLP.*ConvNet", found)
+    assert says(found, 100 * wide.valid, 100 * conv.valid)
+
+
+def test_further_training_of_the_networks(seen):
+    for run, word in zip(seen.networks(), ("MLP", "ConvNet"), strict=True):
+        ax = seen.axes("6.5", "epoch", "accuracy %", word)
+        check_log(ax, run, "accuracy", 100)
+        assert ["not" in label for label in curves(ax)] == [False, True]
+
+
+def shifted(seen, name, pixels):
+    """Whether a model gets the test images right when moved to the right."""
+    images = seen.parts[2].x.reshape(-1, 28, 28)
+    moved = np.zeros_like(images)
+    moved[:, :, pixels:] = images[:, :, : 28 - pixels]
+    return seen.classify(name, moved.reshape(-1, 784)) == seen.parts[2].y
+
+
+def test_further_answers_on_the_test_set(seen):
+    test = seen.parts[2]
+    wide, conv = (hits_of(run.model, test) for run in seen.networks())
+    found = seen.answer("6.6", "test accuracy")
+    assert re.match("MLP.*ConvNet", found)
+    assert says(found, *interval(wide), *interval(conv))
+    for pixels in 2, 4, 6:
+        (line,) = seen.lines("6.7", f"by {pixels} pixels")
+        ink = test.x.reshape(-1, 28, 28)[:, :, 28 - pixels :].any(axis=(1, 2))
+        assert says(line, 100 * np.mean(ink))
+    right = [np.mean(shifted(seen, "ConvNet, distorted", k)) for k in (2, 4, 6)]
+    assert says(seen.answer("6.7", "convnet"), *(100 * share for share in right))
+    _, rows = seen.table("6.6", "model", "better than the model above")
+    before = None
+    for name, accuracy, against in rows:
+        hits = seen.classify(name, test.x) == test.y
+        assert says(accuracy, *interval(hits))
+        assert before is None or says(against, *difference(hits, before))
+        before = hits
+
+
+def block_error(values, length):
+    """The standard error of the mean of values, in points, by means of blocks."""
+    means = np.reshape(values, (-1, length)).mean(axis=1)
+    return 100 * means.std(ddof=1) / math.sqrt(len(means))
+
+
+def test_further_blocks(seen):
+    """Standard errors of an accuracy and of a difference, by the length of a block."""
+    header, rows = seen.table("6.6", "images in a block")
+    assert [int(row[0]) for row in rows] == [1, 50, 200, 1000]
+    wide, conv = (hits_of(run.model, seen.parts[2]) for run in seen.networks())
+    for column, name in enumerate(header[2:], start=2):
+        label = name.split(":")[0].replace("ConvNet", "ConvNet, distorted")
+        values = conv * 1.0 - wide if " − " in name else seen.right(label)
+        for row in rows:
+            assert says(row[1], len(values) // int(row[0]))
+            assert says(row[column], block_error(values, int(row[0]))), name
+    errors = [block_error(values, int(row[0])) for row in rows]  # of the difference
+    found = seen.answer("6.6", "convnet − mlp")
+    assert says(found, 100 * np.mean(values), min(errors), max(errors))
+
+
+def test_further_the_staircase_and_shifts(seen):
+    test = seen.parts[2]
+    ax = seen.axes("6.6", y="test error %")
+    names = [text.get_text().replace("\n", " ") for text in ax.get_xticklabels()]
+    for k, (name, bar) in enumerate(zip(names, ax.containers, strict=True)):
+        value, low, high = interval(seen.classify(name, test.x) == test.y)
+        (x, y), ends = bar.lines[0].get_xydata()[0], bar.lines[2][0].get_segments()[0]
+        assert (x, y) == (k, pytest.approx(100 - value))
+        np.testing.assert_allclose(ends[:, 1], [100 - high, 100 - low])
+        assert says(ax.texts[k].get_text(), y) and ax.texts[k].xy == (x, y)
+    ax = seen.axes("6.7", "shift right", "test accuracy %")
+    assert list(curves(ax)) == names and len(names) == 5
+    for name, (x, y) in curves(ax).items():
+        assert x == list(range(len(x)))
+        for pixels in 0, 3, 6:
+            expected = 100 * np.mean(shifted(seen, name, pixels))
+            assert y[pixels] == pytest.approx(expected)
