@@ -3,12 +3,14 @@
 Speaks when a value or a slope is wrong in one of its first twelve digits, when forks do
 not add up, or when something impossible passes in silence."""
 
+import json
 import math
 
 import mpmath
 import numpy as np
 import pytest
 from conftest import POINTS, exact
+from load_definitions import NOTEBOOK
 from mpmath import mp, mpf
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
@@ -140,3 +142,25 @@ def test_backward_takes_the_output_of_the_latest_forward_only(nb, wrong):
         with pytest.raises(ValueError):
             func.backward(output)
     assert func.backward(latest) == other.backward()
+
+
+@pytest.mark.parametrize("z", [1, 3, 28])
+@pytest.mark.parametrize("axis", range(3))
+def test_the_check_of_the_answers_sees_a_wrong_derivative(nb, monkeypatch, axis, z):
+    """A right one forced to 0, or a true 0 to a number, at any of the four points."""
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    sources = ["".join(cell["source"]) for cell in cells]
+    (source,) = [text for text in sources if "Find gradient" in text]
+    stubs = {"points": POINTS, "func": nb.Func(), "answer": print, "table": print}
+    exec(source, vars(nb) | stubs)  # right ones pass
+    backward = nb.Func.backward
+
+    def broken(func, output=None):
+        gradient = backward(func, output)
+        if func.values["z"] == z:
+            gradient[axis] = 0.0 if gradient[axis] else 1e-4
+        return gradient
+
+    monkeypatch.setattr(nb.Func, "backward", broken)
+    with pytest.raises(AssertionError):
+        exec(source, vars(nb) | stubs)
