@@ -121,6 +121,7 @@ class Rehearsal:
         learned, and, outside of fit, the pixels and the weights."""
         forward, back = cls.forward, getattr(cls, backward)
 
+        @functools.wraps(forward)  # so that inspect.unwrap finds it
         def watched_forward(model, x):
             if self.running:
                 self.now += 1
@@ -133,6 +134,7 @@ class Rehearsal:
                 self.reads.append(model.read)
             return forward(model, x)
 
+        @functools.wraps(back)
         def watched_backward(model, *args, **kwargs):
             if self.running:
                 model.read.learned = True

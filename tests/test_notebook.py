@@ -10,7 +10,6 @@ agree; and on a few images of another data set. `sections`, and what follows it 
 `answers`, read a notebook; test_sheet.py uses them, too.
 """
 
-import ast
 import dis
 import gzip
 import inspect
@@ -43,7 +42,8 @@ Section = namedtuple("Section", "text cells")  # pieces of Markdown, and code ce
 
 
 def sections(notebook):
-    """{"1.10", or the title of a heading without number, up to a colon: Section}."""
+    """{"1.10", or the title of a heading without number, up to a colon: Section}; what
+    stands before Setup is "top", page 1."""
     key = "top"
     found = {key: Section([], [])}
     for cell in notebook.cells:
@@ -51,7 +51,8 @@ def sections(notebook):
             found[key].cells.append(cell)
             continue
         for part in re.split(r"^(?=##+ )", cell.source, flags=re.M):
-            if heading := re.match(r"##+ (\d+\.\d+|[^:\n]+)", part):
+            heading = re.match(r"##+ (\d+\.\d+|[^:\n]+)", part)
+            if heading and (key != "top" or heading[1] == "Setup"):
                 key = heading[1]
                 found[key] = Section([], [])
             found[key].text.append(part)
@@ -111,10 +112,16 @@ def python(cell):
     return TransformerManager().transform_cell(cell.source)
 
 
+def plain(text):
+    """A cell of a table without links, and with all white space alike."""
+    return " ".join(re.sub(r"\[([^]]*)\]\(.*?\)|<br>", r"\1 ", text).split())
+
+
 def answers(notebook):
-    """The table on page 1: {(section, asked): found}."""
+    """The table on page 1: {(section, asked): found}, without rows that are titles."""
     (table,) = tables(sections(notebook)["top"].cells)
-    return {(section, asked): found for section, asked, found in table[1:]}
+    rows = [[plain(cell) for cell in row] for row in table[1:]]
+    return {(section, asked): found for section, asked, found in rows if found}
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +143,6 @@ def test_saved_from_one_clean_run(saved):
     mimes = {mime for output in outputs(cells) for mime in output.get("data", {})}
     assert mimes <= {"text/plain", "text/markdown", "image/png"}, "no widgets"
     assert not [cell.id for cell in cells if "execution" in cell.metadata], SAVE
-    assert "version" not in saved.metadata.language_info, SAVE
 
 
 def test_outputs_belong_to_the_code(saved):
@@ -200,16 +206,17 @@ def test_answers_on_page_1_are_those_of_the_sections(saved):
     keys = [[int(number) for number in section.split(".")] for section, _ in found]
     assert keys == sorted(keys), "the rows stand in the order of the sections"
     for (section, asked), text in found.items():
-        words = " ".join(printed(places[section].cells).split())
+        words = plain(printed(places[section].cells))
         assert f"{asked}: {text}" in words, f"not printed in {section}: {asked}"
     (counts,) = re.findall(r"(\d+) of (\d+) answered", printed(code_cells(saved)[-1:]))
-    assert counts == (str(len(found)),) * 2, SAVE
+    asked = [section for section, _ in found if question(section) < "6"]
+    assert counts in {(str(len(rows)),) * 2 for rows in (found, asked)}, SAVE
 
 
 def test_readme_quotes_the_notebook(saved):
     text = README.read_text("utf-8")
     quoted = re.search(r"<!-- results -->\n(.*?)<!-- /results -->", text, re.S)[1]
-    rows = [tuple(row) for row in table_rows(quoted)[1:]]
+    rows = [tuple(map(plain, row)) for row in table_rows(quoted)[1:]]
     table = [(*key, found) for key, found in answers(saved).items()]
     assert len(rows) >= 5
     assert not [row for row in rows if row not in table], SAVE
@@ -356,13 +363,6 @@ def test_a_global_name_belongs_to_one_question(saved):
         begun |= {(asked, name) for name in bound}
         left = [n for n in read if len(places[n]) > 1 and (asked, n) not in begun]
         assert not left, f"rename these in one of their questions {asked}"
-
-
-def test_functions_are_short(saved):
-    nodes = [n for c in code_cells(saved) for n in ast.walk(ast.parse(python(c)))]
-    functions = [n for n in nodes if isinstance(n, ast.FunctionDef)]
-    long = [f.name for f in functions if f.end_lineno - f.lineno >= 40]
-    assert not long, "split these, by what they say"
 
 
 # Runs of the whole

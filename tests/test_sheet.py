@@ -54,7 +54,7 @@ ITEMS = rf"""
  6  1.4   prints*2  {CHECKED}
  7  1.5   code      def evaluate\(model, part\)
  7  1.5   prints    accuracy {PERCENT}
- 8  1.6   code      def train\(.*\bepochs\b.*\blam\b.*-= \w+ \* \w+
+ 8  1.6   code      def train\(.*\bepochs\b.*\blam\b.*-=
  8  1.6   text      W \\leftarrow W - .*sheet.{{,40}}constant
  8  1.4   text      sheet.{{,80}}\bsum\b
  8  top   text      \*mean\*.*\bsum\b.*constant
