@@ -192,4 +192,5 @@ def test_item(item):
         kind, _, times = kind.partition("*")
         if number == str(item):
             there = is_there(places[key], kind, int(times or 1), what)
-            assert there, f"section {key}, {kind}: {what}"
+            why = "" if reading.is_fresh(notebook) else f"STALE: {reading.SAVE}; "
+            assert there, f"{why}section {key}, {kind}: {what}"
