@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
 @pytest.mark.parametrize("scale", [1.0, 1e-100, 1e100])
 def test_l2_loss_of_3_and_4_is_5(nb, scale):
-    """The gradient has length 1, however small the distance."""
+    """The gradient has length 1, at a small distance as at a large one."""
     l2 = nb.L2_loss()
     distance = l2.forward(scale * np.array([[1], [2]]), scale * np.array([[4], [-2]]))
     assert type(distance) is float
