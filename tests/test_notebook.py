@@ -186,6 +186,32 @@ def test_what_is_folded_is_folded_everywhere(saved):
         assert hidden == ("hide-input" in cell.metadata.get("tags", ())), cell.id
 
 
+def test_figures_have_alternative_texts(saved):
+    alts = figures(code_cells(saved))
+    assert alts and all(alts), "display each figure with `show`"
+    assert len(set(alts)) == len(alts), "two figures have one alternative text"
+    pictures = shown(code_cells(saved), "image/png")
+    assert len(set(pictures)) == len(pictures), "two figures are the same"
+
+
+def test_links_land(saved):
+    markdown = [cell.source for cell in saved.cells if cell.cell_type == "markdown"]
+    text = "\n\n".join(markdown)
+    headings = re.findall(r"^#+ (.+)$", text, re.M)
+    assert len(set(headings)) == len(headings), "two headings are the same"
+    anchors = {heading.strip().replace(" ", "-") for heading in headings}
+    links = {unquote(link) for link in re.findall(r"\]\(#([^)\s]+)\)", text)}
+    assert links and not links - anchors, "links to no heading"
+    documents = [*ROOT.glob("*.md"), *ROOT.glob("[bdt]*/*.md")]
+    places = [(ROOT, text), *((p.parent, p.read_text("utf-8")) for p in documents)]
+    for folder, text in places:
+        assert not re.findall(r"!\[\s*\]\(|<img(?![^>]*\balt=)", text), "no alt"
+        files = re.findall(r"\]\((?!https?:|#|(?:\.\./){2})([^)\s#]+)", text)
+        files += re.findall(r"`((?:benchmarks|docs|tests|tools)/[\w./-]+\.\w+)`", text)
+        missing = {f for f in files if not (folder / f).exists()}
+        assert not {f for f in missing if not (ROOT / f).exists()}, folder
+
+
 def test_notes_on_what_is_not_whole_or_not_ours(saved, tmp_path, monkeypatch):
     """--save trusts them. Each comes for the least that is wanting, and else none."""
     code = "\n".join(python(cell) for cell in code_cells(saved))
