@@ -41,64 +41,6 @@ SETTINGS = {  # of experiments: those that the text or the saved figures name
 both_questions = pytest.mark.parametrize("q", QUESTIONS)
 
 
-# --- Which images train, choose and test ----------------------------------------------
-
-
-def test_every_answer_stands_in_its_section(seen):
-    calls = seen.of("answer")
-    for call in calls:
-        section, whole = call.given["section"], seen.headings[call.section]
-        assert section in (whole, call.section), (
-            f"no heading of this section: {section}"
-        )
-    (line,) = re.findall(r"\d+ of \d+ answered", "".join(seen.printed.values()))
-    asked = {(call.section, call.given["asked"]) for call in calls}
-    of_sheet = {place for place in asked if place[0] < "6"}
-    assert {len(asked), len(of_sheet)} & {n for n, _ in numbers(line)}
-
-
-def test_fits_are_on_training_images_and_watched_in_validation(seen):
-    training, validation, _ = seen.parts
-    for call in seen.of("fit"):
-        part, valid, run = call.given["part"], call.given["valid"], call.result
-        known = [seen.sets.get(row) for row in fingerprints(part.x)]
-        assert known == [("training", label) for label in part.y]
-        assert len(part.y) == len(training.y) or call.section in ("1.13", "3.8")
-        assert valid is None or fingerprints(valid.x) == fingerprints(validation.x)
-        if math.isfinite(run.valid):
-            valid = np.mean(hits_of(run.model, validation))
-            assert run.valid == run.log[-1]["validation accuracy"] == valid
-            assert run.train == np.mean(hits_of(run.model, part))
-    for call in seen.of("sklearn"):
-        assert fingerprints(call.given["x"]) == fingerprints(training.x)
-        y = call.given["y"]
-        assert ((np.argmax(y, axis=1) if y.ndim == 2 else y) == training.y).all()
-
-
-def test_no_step_learns_from_a_validation_or_test_image(seen):
-    for read in seen.reads:
-        if read.learned and not read.sets.keys() <= {"training"}:
-            assert read.section in ("1.3", "1.4", "3.2", "6.5")  # checks; distorted
-            assert read.sets.keys() == {"other"}
-    for call in seen.of("get_minibatch"):
-        if call.section[0] in "13" and call.section != "1.2":
-            rows = fingerprints(call.given["x"][:50])
-            assert {seen.sets[row][0] for row in rows} == {"training"}, call.section
-
-
-def test_the_test_set_waits_for_all_choices_of_its_question(seen):
-    opened = [read for read in seen.reads if "test" in read.sets]
-    for q, (_, choice, *reported, _) in QUESTIONS.items():
-        of_question = [read for read in opened if read.section[0] == str(q)]
-        last = [*seen.of("answer", choice), *seen.of("fit", choice)]
-        assert min(read.at for read in of_question) > max(call.at for call in last)
-        model = seen.chosen(q)[0].model  # nothing else than what was chosen is tested
-        tested = [r.model for r in of_question if r.section in reported]
-        assert tested and all(m is model for m in tested)
-    assert min(read.at for read in opened) > seen.of("answer", "1.8")[-1].at
-    assert "6.5" not in {read.section for read in opened}
-
-
 # --- Questions 1 and 3: a first run, tuning, test, less data --------------------------
 
 
@@ -471,6 +413,9 @@ def test_templates_are_the_weights(seen):
         np.testing.assert_allclose(rows_of(arrays), np.concatenate(scaled), atol=1e-5)
         for word, name, scale in zip(words, names, scales, strict=True):
             assert word in name and says(name, scale)
+        image = next(f.axes[0].images for f in seen.figures(section))[0]
+        (red, _, blue, _), (low_red, _, low_blue, _) = image.cmap([1.0, 0.0])
+        assert red > blue and low_red < low_blue  # "orange positive, purple negative"
         assert section == "3.6" or titles[:10] == list("0123456789")
 
 
@@ -483,6 +428,12 @@ def test_q1_surest_mistakes(seen):
     for text in ax.texts:
         k, j = (round(at) for at in text.get_position())
         assert int(text.get_text()) == np.sum((test.y == j) & (predicted == k))
+    mistakes = np.zeros((10, 10))
+    np.add.at(mistakes, (test.y, predicted), test.y != predicted)
+    light = ax.images[0].to_rgba(ax.images[0].get_array())[..., :3].sum(axis=2)
+    of_mistakes = light[mistakes > 0]  # "the darker, the more", and not all alike
+    assert light[mistakes == mistakes.max()].max() == of_mistakes.min()
+    assert of_mistakes.min() < 0.8 * of_mistakes.max() < light.max()
     p = np.exp(scores - scores.max(axis=1, keepdims=True))
     p = (predicted != test.y) / p.sum(axis=1)
     arrays, titles, _ = seen.pictures("1.10", 13)

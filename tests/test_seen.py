@@ -1,0 +1,95 @@
+"""All questions as rehearsed: which images train, choose and test; where answers stand;
+what alternative texts say. (rehearsal.py says what a rehearsal is; seen.py, how it is
+asked; test_seen_1_3.py and its neighbours ask for more, by question.)
+
+Speaks when a fit sees another set of images than it may, when the test set is opened
+before all is chosen, or when a text has left and right the wrong way round."""
+
+import math
+import re
+
+import numpy as np
+from rehearsal import fingerprints
+from seen import QUESTIONS, hits_of, numbers
+
+
+def test_every_answer_stands_in_its_section(seen):
+    calls = seen.of("answer")
+    for call in calls:
+        section, whole = call.given["section"], seen.headings[call.section]
+        assert section in (whole, call.section), (
+            f"no heading of this section: {section}"
+        )
+    (line,) = re.findall(r"\d+ of \d+ answered", "".join(seen.printed.values()))
+    asked = {(call.section, call.given["asked"]) for call in calls}
+    of_sheet = {place for place in asked if place[0] < "6"}
+    assert {len(asked), len(of_sheet)} & {n for n, _ in numbers(line)}
+
+
+def test_fits_are_on_training_images_and_watched_in_validation(seen):
+    training, validation, _ = seen.parts
+    for call in seen.of("fit"):
+        part, valid, run = call.given["part"], call.given["valid"], call.result
+        known = [seen.sets.get(row) for row in fingerprints(part.x)]
+        assert known == [("training", label) for label in part.y]
+        assert len(part.y) == len(training.y) or call.section in ("1.13", "3.8", "6.1")
+        assert valid is None or fingerprints(valid.x) == fingerprints(validation.x)
+        if math.isfinite(run.valid):
+            valid = np.mean(hits_of(run.model, validation))
+            assert run.valid == run.log[-1]["validation accuracy"] == valid
+            assert run.train == np.mean(hits_of(run.model, part))
+    for call in seen.of("sklearn"):
+        assert fingerprints(call.given["x"]) == fingerprints(training.x)
+        y = call.given["y"]
+        assert ((np.argmax(y, axis=1) if y.ndim == 2 else y) == training.y).all()
+
+
+def test_no_step_learns_from_a_validation_or_test_image(seen):
+    for read in seen.reads:
+        if read.learned and not read.sets.keys() <= {"training"}:
+            assert read.section in ("1.3", "1.4", "3.2") or read.section >= "6"
+            assert read.sets.keys() == {"other"}
+    for call in seen.of("get_minibatch"):
+        if call.section[0] in "13" and call.section != "1.2":
+            rows = fingerprints(call.given["x"][:50])
+            assert {seen.sets[row][0] for row in rows} == {"training"}, call.section
+
+
+def test_the_test_set_waits_for_all_choices_of_its_question(seen):
+    opened = [read for read in seen.reads if "test" in read.sets]
+    for q, (_, choice, *reported, _) in QUESTIONS.items():
+        of_question = [read for read in opened if read.section[0] == str(q)]
+        last = [*seen.of("answer", choice), *seen.of("fit", choice)]
+        assert min(read.at for read in of_question) > max(call.at for call in last)
+        model = seen.chosen(q)[0].model  # nothing else than what was chosen is tested
+        tested = [r.model for r in of_question if r.section in reported]
+        assert tested and all(m is model for m in tested)
+    assert min(read.at for read in opened) > seen.of("answer", "1.8")[-1].at
+    distorted = {c.section for c in seen.of("fit") if "batches" in c.given["settings"]}
+    assert distorted and distorted.isdisjoint(read.section for read in opened)
+
+
+def test_left_and_right_of_an_alternative_text(seen):
+    """Its words are rather those of the axes on that side."""
+
+    def words(text):
+        return {word[:5] for word in re.findall("[a-z]{3,}", text.lower())}
+
+    told = 0
+    for call in seen.of("show"):
+        sides = re.search("([^:;,]*) left[;,]([^:;,]*) right", call.given["alt"])
+        for k in range(2 if sides else 0):
+            of_axes = [
+                words(f"{ax.get_title()} {ax.get_xlabel()} {ax.get_ylabel()}")
+                for ax in call.given["fig"].axes
+            ]
+            shared = [len(words(sides[k + 1]) & of_one) for of_one in of_axes]
+            assert shared[k] >= shared[1 - k] and sum(shared), call.given["alt"]
+            told += shared[k] > shared[1 - k]
+    assert told > 3
+
+
+def test_notes_of_a_rehearsal(seen):
+    """Few images, but 1,000 of CIFAR-10, our filters and MNIST."""
+    (note,) = seen.ns["NOTES"]
+    assert "SHARE" in note
