@@ -401,7 +401,7 @@ def test_templates_are_the_weights(seen):
     _, _, names = seen.pictures("1.6", 30)
     steps = [int(numbers(name)[0][0]) for name in names]
     assert steps == [0, 10, 50]  # there are no more in the rehearsal
-    first, _, second = seen.chosen(3)[0].model.layers
+    first, second = seen.chosen(3)[0].model.weighted()
     strongest = np.argsort(-np.linalg.norm(second.W, axis=1))[:5]
     for section, words, weights, count in (
         ("1.6", ("0 st", "10 st", "50 st"), [grown[k].W for k in steps], 30),
