@@ -65,19 +65,27 @@ def test_forks_add_up(nb):
             assert graph.backward() == graph.grads == true
     with pytest.raises(ValueError, match="of its own"):  # one node for two steps
         nb.Graph([nodes[0], ("f", nodes[0][1], ["p", "x"])])
+    early = nb.Graph([("g", nb.Add(), ["q", "z"]), ("q", nb.Add(), ["x", "y"])])
+    itself = nb.Graph([("x", nb.Add(), ["x", "x"])])
+    for wrong, given in (early, {"q": 3, "x": 1, "y": 2, "z": 4}), (itself, {"x": 7}):
+        with pytest.raises(ValueError, match="computed"):
+            wrong.forward(**given)
     nodes[0][1].backward = lambda grad: (grad,)  # forgets its second input
     with pytest.raises(ValueError):
         graph.backward()
 
 
 def check(nb, points):
-    """f and its gradient, by Func and by hand: all digits, each component alone."""
-    func = nb.Func()
+    """f and its gradient, by hand and by Func, each component alone: all digits. (With
+    two nodes at the end, where the sigmoid is near neither 0 nor 1.)"""
     for point in points:
-        output = func.forward(*point)
-        for gradient in func.backward(output), nb.gradient_by_hand(*point):
-            for found, true in zip([output, *gradient], exact(*point)[1:], strict=True):
-                assert_digits(found, true)
+        u, *trues = exact(*point)
+        for joined in (True, False) if -600 < u < 5 else (True,):
+            func = nb.Func(joined=joined)
+            output = func.forward(*point)
+            for gradient in func.backward(output), nb.gradient_by_hand(*point):
+                for found, true in zip([output, *gradient], trues, strict=True):
+                    assert_digits(found, true)
 
 
 @pytest.mark.parametrize("kind", [int, np.int64, np.float64])
@@ -120,13 +128,15 @@ def test_where_f_is_not_defined(nb, bad):
 
 @pytest.mark.parametrize("point", [(2, 4, 1), (0.3, 1.7, 0.6), (9.2, 14.1, 3.0)])
 def test_sigmoid_and_log_as_two_nodes_or_one(nb, point):
-    one, two = nb.Func(), nb.Func(joined=False)
+    one, two = nb.Func(joined=True), nb.Func()
     assert two.forward(*point) == pytest.approx(one.forward(*point), rel=1e-12)
     assert two.backward() == pytest.approx(one.backward(), rel=1e-12)
     far = 1, 3, math.sqrt(math.atanh(1 / 400))
     assert one.forward(*far) == pytest.approx(-800)
     with pytest.raises(ValueError):
         two.forward(*far)
+    assert two.forward(0, 1, 0.2) == 0 and not any(two.backward())
+    assert one.forward(0, 1, 0.2) == pytest.approx(-1.878e-22, rel=1e-3)
 
 
 @pytest.mark.parametrize("wrong", [0.0, 1.0, math.nan])
@@ -150,8 +160,8 @@ def test_the_check_of_the_answers_sees_a_wrong_derivative(nb, monkeypatch, axis,
     """A right one forced to 0, or a true 0 to a number, at any of the four points."""
     cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
     sources = ["".join(cell["source"]) for cell in cells]
-    (source,) = [text for text in sources if "Find gradient" in text]
-    stubs = {"points": POINTS, "func": nb.Func(), "answer": print, "table": print}
+    (source,) = [text for text in sources if "six_digits(gradient)" in text]
+    stubs = {"func": nb.Func(), "answer": print, "table": print}
     exec(source, vars(nb) | stubs)  # right ones pass
     backward = nb.Func.backward
 

@@ -50,7 +50,9 @@ def results(layer, x, grad=None):
     """Outputs, and gradients with respect to the input, W and b, where there are."""
     found = {"out": layer.forward(x)}
     returned = layer.backward(found["out"] if grad is None else grad)
-    found["input"] = getattr(layer, "grad_input", returned)
+    found["input"] = layer.grad_input
+    is_convolution = "Convolution" in type(layer).__name__
+    assert returned is (layer.grad_W if is_convolution else layer.grad_input)
     for name in "W", "b":
         if getattr(layer, name, None) is not None:
             found[name] = getattr(layer, f"grad_{name}")
@@ -75,9 +77,9 @@ def test_gradients_of_a_layer(nb, rng, name):
     assert_gradient(found["input"], finite_difference(weighted_sum, x))
     for weights in found.keys() & {"W", "b"}:
         assert_weight_gradient(layer, weights, found[weights], weighted_sum)
+    layer.backward(grad, need_input_grad=False)
+    assert layer.grad_input is None
     if name in WEIGHTED:
-        returned = layer.backward(grad, need_input_grad=False)
-        assert getattr(layer, "grad_input", returned) is None
         assert_same({"W": layer.grad_W, "b": layer.grad_b}, {"W": found["W"]})
 
 
@@ -172,7 +174,7 @@ def test_gradients_of_a_network(nb, rng, name, shape, arrays, lam):
 
     given = {} if lam is None else {"lam": lam}
     network.backward(nb.loss_backward(y, network.forward(x)), **given)
-    assert getattr(network.layers[0], "grad_input", None) is None  # nobody needs it
+    assert network.layers[0].grad_input is network.grad_input is None  # nobody needs it
     assert len(network.parameters()) == arrays
     for value, gradient in network.parameters():
         kept, direction = value.copy(), rng.standard_normal(value.shape)
@@ -184,6 +186,22 @@ def test_gradients_of_a_network(nb, rng, name, shape, arrays, lam):
         slope = finite_difference(along, np.zeros(()), h=1e-6)
         assert_gradient(np.sum(direction * gradient), slope, bound=1e-5)
         value[...] = kept
+
+
+@pytest.mark.parametrize("name", ["mixed", "MLP"])
+def test_a_network_s_input_and_training_reach_its_layers(nb, rng, name):
+    network = make_network(nb, name, rng=rng, dtype=np.float64)
+    x = rng.standard_normal((2, 5) if name == "MLP" else (2, 1, 4, 4))
+    grad = rng.standard_normal((2, 3))
+    network.forward(x)
+    network.backward(grad, need_input_grad=True)
+    numerical = finite_difference(lambda x: np.sum(grad * network.forward(x)), x)
+    assert_gradient(network.grad_input, numerical)
+    assert network.training is False
+    for training in True, False:
+        network.training = training
+        network.forward(x)
+        assert {layer.training for layer in network.layers} == {training}
 
 
 @pytest.mark.parametrize("name", ["MLP", "ConvNet"])

@@ -176,6 +176,10 @@ def test_file_and_ids(saved):
     telling = rf"(?!{made}$)[a-z][a-z0-9]*(-[a-z0-9]+)*"
     bad = [name for name in ids if not re.fullmatch(telling, name)]
     assert not bad, "ids are lower-case words that say what the cell does"
+    for cell in saved.cells:
+        headed = re.findall(r"^### (\d+)\.(\d+) ", cell.source, re.M)
+        named = re.findall(r"^section-(\d+)-(\d+)$", cell.id)
+        assert named == headed, f"{cell.id}: a section's first cell is `section-N-M`"
     assert "WRITE CODE" not in "".join(cell.source for cell in saved.cells)
 
 
@@ -184,6 +188,11 @@ def test_what_is_folded_is_folded_everywhere(saved):
     for cell in code_cells(saved):
         hidden = cell.metadata.get("jupyter", {}).get("source_hidden", False)
         assert hidden == ("hide-input" in cell.metadata.get("tags", ())), cell.id
+
+
+def test_no_printed_line_is_long(saved):
+    texts = [o.text for o in outputs(code_cells(saved)) if "text" in o]
+    assert not [line for text in texts for line in text.split("\n") if len(line) > 80]
 
 
 def test_figures_have_alternative_texts(saved):
@@ -247,8 +256,8 @@ def test_answers_on_page_1_are_those_of_the_sections(saved):
         words = plain(printed(places[section].cells))
         assert f"{asked}: {text}" in words, f"not printed in {section}: {asked}"
     (counts,) = re.findall(r"(\d+) of (\d+) answered", printed(code_cells(saved)[-1:]))
-    asked = [section for section, _ in found if question(section) < "6"]
-    assert counts in {(str(len(rows)),) * 2 for rows in (found, asked)}, SAVE
+    of_sheet = [section for section, _ in found if question(section) < "6"]
+    assert counts == (str(len(of_sheet)),) * 2, SAVE
 
 
 def test_readme_quotes_the_notebook(saved):
@@ -407,7 +416,7 @@ def test_a_global_name_belongs_to_one_question(saved):
 
 MOVED = r", overlapping: [^;]*"  # by small changes
 CIFAR = ROOT / "data" / "cifar-10-batches-bin"
-NEED_CIFAR = "4.1", "5.2", "5.6"  # sections whose answers need more than the sample
+NEED_CIFAR = "4.1", "5.2", "5.5"  # sections whose answers need more than the sample
 
 
 def tolerance(section, text, value):
@@ -415,8 +424,8 @@ def tolerance(section, text, value):
     if 0 < abs(value) < 1e-9:
         return 100 * abs(value)  # a rounding error: its order of magnitude
     if "%" in text or "points" in text:
-        return 5 if section == "6.7" else 0.3  # points; 5 far from what was learned
-    return abs(value) * (0.1 if section == "5.6" else 1e-4)  # a long descent's end
+        return 5 if section == "6.9" else 0.3  # points; 5 far from what was learned
+    return abs(value) * (0.1 if section == "5.5" else 1e-4)  # a long descent's end
 
 
 def agree(section, before, again):
