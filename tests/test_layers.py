@@ -9,12 +9,9 @@ from functools import partial
 
 import numpy as np
 import pytest
-from conftest import (
-    assert_gradient,
-    assert_seeded,
-    finite_difference,
-)
+from conftest import assert_gradient, assert_seeded, finite_difference
 from scipy.ndimage import map_coordinates
+from test_graph import NODES
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
@@ -61,6 +58,14 @@ def results(layer, x, grad=None):
 def assert_same(found, expected):
     for name, array in expected.items():
         np.testing.assert_allclose(found[name], array, rtol=0, atol=1e-12)
+
+
+def test_every_layer_is_listed(nb):
+    """In LAYERS, or in the NODES of test_graph.py; what is left is tested by itself."""
+    kinds = {name for name, kind in vars(nb).items() if hasattr(kind, "backward")}
+    left = kinds - {kind for kind, *_ in LAYERS.values()} - NODES.keys()
+    networks = {"Single_layer_classifier", "Network", "MLP", "ConvNet"}
+    assert left == networks | {"L2_loss", "Graph", "Func"}
 
 
 @pytest.mark.parametrize("name", LAYERS)
