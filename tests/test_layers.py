@@ -12,7 +12,6 @@ import pytest
 from conftest import (
     assert_gradient,
     assert_seeded,
-    assert_weight_gradient,
     finite_difference,
 )
 from scipy.ndimage import map_coordinates
@@ -70,13 +69,14 @@ def test_gradients_of_a_layer(nb, rng, name):
     layer.forward(-x[:1])  # nothing of it may be used
     grad = rng.standard_normal(layer.forward(x).shape)
 
-    def weighted_sum(x=x):
+    def weighted_sum():
         return np.sum(grad * layer.forward(x))
 
     found = results(layer, x, grad)
     assert_gradient(found["input"], finite_difference(weighted_sum, x))
     for weights in found.keys() & {"W", "b"}:
-        assert_weight_gradient(layer, weights, found[weights], weighted_sum)
+        numerical = finite_difference(weighted_sum, getattr(layer, weights))
+        assert_gradient(found[weights], numerical)
     layer.backward(grad, need_input_grad=False)
     assert layer.grad_input is None
     if name in WEIGHTED:
@@ -179,11 +179,13 @@ def test_gradients_of_a_network(nb, rng, name, shape, arrays, lam):
     for value, gradient in network.parameters():
         kept, direction = value.copy(), rng.standard_normal(value.shape)
 
-        def along(step, value=value, kept=kept, direction=direction):
+        step = np.zeros(())
+
+        def along(step=step, value=value, kept=kept, direction=direction):
             value[...] = kept + step * direction
             return objective()
 
-        slope = finite_difference(along, np.zeros(()), h=1e-6)
+        slope = finite_difference(along, step, h=1e-6)
         assert_gradient(np.sum(direction * gradient), slope, bound=1e-5)
         value[...] = kept
 
@@ -195,7 +197,7 @@ def test_a_network_s_input_and_training_reach_its_layers(nb, rng, name):
     grad = rng.standard_normal((2, 3))
     network.forward(x)
     network.backward(grad, need_input_grad=True)
-    numerical = finite_difference(lambda x: np.sum(grad * network.forward(x)), x)
+    numerical = finite_difference(lambda: np.sum(grad * network.forward(x)), x)
     assert_gradient(network.grad_input, numerical)
     assert network.training is False
     for training in True, False:
@@ -249,16 +251,6 @@ def test_warp_reads_against_the_arrows(nb, rng, reach):
         expected = map_coordinates(image, places, order=1, mode="grid-constant")
         np.testing.assert_allclose(found[n].reshape(28, 28), expected, atol=1e-4)
     np.testing.assert_equal((images, field), given)
-
-
-def test_whole_pixels_move_along_the_arrow(nb):
-    """An arrow of 2 down and 3 right; what leaves the image is gone."""
-    images = np.zeros((2, 28, 28), np.float32)
-    images[0, 10, 12] = images[1, 26, 20] = images[1, 0, 0] = 1
-    arrows = np.ones((2, 2, 784), np.float32) * np.float32([[[2]], [[3]]])
-    found = nb.warp(images.reshape(2, 784), arrows).reshape(2, 28, 28)
-    assert np.argwhere(found > 1e-4).tolist() == [[0, 12, 15], [1, 2, 3]]
-    np.testing.assert_allclose(found.sum(axis=(1, 2)), 1, rtol=1e-4)
 
 
 def test_displacement_basis(nb):

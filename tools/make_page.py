@@ -11,13 +11,20 @@ from html import escape
 from pathlib import Path
 from urllib.parse import unquote
 
-import nbformat
-from bs4 import BeautifulSoup
-from jinja2 import pass_context
-from latex2mathml.converter import convert
-from nbconvert import HTMLExporter
-from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
-from pygments.formatters import HtmlFormatter
+from start import missing, start
+
+if __name__ == "__main__":
+    start()
+try:
+    import nbformat
+    from bs4 import BeautifulSoup
+    from jinja2 import pass_context
+    from latex2mathml.converter import convert
+    from nbconvert import HTMLExporter
+    from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+    from pygments.formatters import HtmlFormatter
+except ModuleNotFoundError as error:
+    missing(error)
 
 TOOLS = Path(__file__).resolve().parent
 NOTEBOOK = TOOLS.parent / "DLCV_Assignment1.ipynb"
@@ -131,6 +138,20 @@ def make_page(notebook, folder=TOOLS.parent):
     return str(page)
 
 
+def write(files):
+    """Write {path: bytes}: each file whole, and none if one cannot be written."""
+    parts = {path: path.with_name(f"{path.name}.tmp") for path in files}
+    try:
+        for path, part in parts.items():
+            part.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(files[path])
+        for path, part in parts.items():
+            part.replace(path)
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+
+
 def main():
     """Write the page of the notebook named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -143,8 +164,7 @@ def main():
     output = given.output or folder / "build" / f"{given.notebook.stem}.html"
     try:
         notebook = nbformat.read(given.notebook, as_version=4)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(make_page(notebook, folder), encoding="utf-8")
+        write({output: make_page(notebook, folder).encode()})
     except (OSError, ValueError) as error:  # no such file, no notebook, no room
         sys.exit(f"No page is made: {error}".partition("\n")[0])
     print("written:", output)
