@@ -489,7 +489,7 @@ def test_q3_one_digit_both_ways(seen):
     shown = []
     for ax in fig.axes:
         bars = [bar.get_width() for bar in ax.patches]
-        shown.append(np.ravel(bars or ax.images[0].get_array()))
+        shown.append(np.asarray(bars or ax.images[0].get_array()).ravel())
     x, a, h, s, p_k, *gradients = shown
     label = validation.y[k]
     np.testing.assert_array_equal(x, validation.x[k])
