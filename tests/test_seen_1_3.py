@@ -478,20 +478,18 @@ def test_q3_one_digit_both_ways(seen):
     p = np.exp(scores - logsumexp(scores, axis=1, keepdims=True))
     of_label = p[np.arange(len(p)), validation.y]
     (k,) = np.flatnonzero(of_label == of_label[~hits_of(model, validation)].max())
-    (fig,) = [fig for fig in seen.figures("3.6") if len(fig.axes) == 10]
-    shown = []
+    (fig,), shown = seen.figures("3.6"), []
     for ax in fig.axes:
         bars = [bar.get_width() for bar in ax.patches]
-        shown.append(np.ravel(bars or ax.images[0].get_array()))
+        shown.append(np.asarray(bars or ax.images[0].get_array()).ravel())
     x, a, h, s, p_k, *gradients = shown
     label = validation.y[k]
     np.testing.assert_array_equal(x, validation.x[k])
-    expected = [x @ first.W + first.b, np.maximum(a, 0), scores[k], p[k]]
-    minus = -np.eye(10)[label]
-    G = p[k] + minus
-    to_h = G @ second.W.T
+    Y = np.eye(10)[label]
+    to_h = (p[k] - Y) @ second.W.T
     to_a = to_h * (a > 0)
-    expected += [to_a @ first.W.T, to_a, to_h, G, minus / p[k]]
+    expected = [x @ first.W + first.b, np.maximum(a, 0), scores[k], p[k]]
+    expected += [to_a @ first.W.T, to_a, to_h, p[k] - Y, -Y / p[k]]
     for array, one in zip([a, h, s, p_k, *gradients], expected, strict=True):
         np.testing.assert_allclose(array, one, rtol=1e-3, atol=1e-5)
     assert says(fig.get_suptitle(), label, p[k].argmax(), -math.log(of_label[k]))
