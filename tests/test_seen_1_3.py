@@ -440,7 +440,9 @@ def test_q1_surest_mistakes(seen):
 
 
 def test_q1_the_table_of_classifiers(seen):
-    header, rows = seen.table("1.11", "accuracy", "ours − it", "(points ± standard error)")
+    header, rows = seen.table(
+        "1.11", "accuracy", "ours − it", "(points ± standard error)"
+    )
     parts = {part.name: part for part in seen.parts}
     ours = hits_of(seen.chosen(1)[0].model, parts["test"])
     assert len(rows) == 5 and header[1:4] == list(parts)
