@@ -3,27 +3,25 @@
 Speaks when outputs are older than the code or not from one clean run; when page 1, the
 sections and README tell different answers; when a link leads nowhere, a figure has no
 alternative text, or a percentage or long decimal of the prose is in no output of its
-section; when a definition needs more than arguments, other definitions and imports, or
-two questions share a global name; and when ruff finds something. The slow tests run the
+section; when a definition needs more than arguments, other definitions and imports; and
+when ruff finds something. The slow tests run the
 whole in a copy: as it is, to compare the answers, each number as far as two machines
 agree; and on a few images of another data set. `sections`, and what follows it up to
 `answers`, read a notebook; test_sheet.py uses them, too.
 """
 
 import ast
-import dis
 import gzip
 import hashlib
-import inspect
-import itertools
 import os
 import re
 import shutil
 import subprocess
+import symtable
 import sys
 import warnings
 from base64 import b64decode
-from collections import defaultdict, namedtuple
+from collections import namedtuple
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -365,26 +363,10 @@ def test_ruff(command):
     assert not said, said
 
 
-def global_names(code):
-    """(bound, read): the global names that compiled code binds, but for imports, and
-    those that it reads."""
-    steps = [(step.opname, step.argval) for step in dis.get_instructions(code)]
-    read = {name for kind, name in steps if re.match("LOAD.*(NAME|GLOBAL)", kind)}
-    bound = set()
-    for (before, _), (kind, name) in itertools.pairwise(steps):
-        if re.match("STORE_(NAME|GLOBAL)", kind) and "IMPORT" not in before:
-            bound.add(name)
-    for inner in filter(inspect.iscode, code.co_consts):
-        read |= global_names(inner)[1]
-    return bound, read
-
-
-def names_of_cells(notebook):
-    """(question, whether it defines, names bound, names read) of each code cell."""
-    for key, section in sections(notebook).items():
-        for cell in section.cells:
-            names = global_names(compile(python(cell), cell.id, "exec"))
-            yield question(key), "definitions" in cell.metadata.get("tags", ()), *names
+def bound(source):
+    """The global names that code binds, but for imports."""
+    names = symtable.symtable(source, "cell", "exec").get_symbols()
+    return {n.get_name() for n in names if n.is_assigned() and not n.is_imported()}
 
 
 def test_definitions_are_closed(saved):
@@ -392,24 +374,11 @@ def test_definitions_are_closed(saved):
     rules = "check", "--isolated", "--select", "F821,F811", "--output-format", "concise"
     said = ruff(*rules, "--stdin-filename", "a.py", "-", source=definition_source())
     assert not said, "pass these as arguments, or define them once:\n" + said
-    names = {True: set(), False: set()}
-    for _, defines, bound, _ in names_of_cells(saved):
-        names[defines] |= bound
-    assert len(names[True]) > 50, "cells that define have the tag `definitions`"
-    assert not names[True] & names[False]
-
-
-def test_a_global_name_belongs_to_one_question(saved):
-    """What two questions bind, no question reads before it has bound it."""
-    places = defaultdict(set)
-    for asked, _, bound, _ in names_of_cells(saved):
-        for name in bound:
-            places[name].add(asked)
-    begun = set()
-    for asked, _, bound, read in names_of_cells(saved):
-        begun |= {(asked, name) for name in bound}
-        left = [n for n in read if len(places[n]) > 1 and (asked, n) not in begun]
-        assert not left, f"rename these in one of their questions {asked}"
+    names = bound(definition_source())
+    assert len(names) > 50, "cells that define have the tag `definitions`"
+    for cell in code_cells(saved):
+        if "definitions" not in cell.metadata.get("tags", ()):
+            assert not names & bound(python(cell)), f"{cell.id} binds one again"
 
 
 # Runs of the whole
