@@ -117,8 +117,6 @@ def test_weights_at_the_start(nb, sizes):
     assert abs(layer.W).max() > 3 * layer.W.std()
     assert not layer.b.any()
     assert layer.W.dtype == layer.b.dtype == np.float32
-    with pytest.raises(TypeError):  # PyTorch's order: what is not a size has a name
-        getattr(nb, kind)(*sizes, 2)
 
 
 def test_relu_at_the_kink(nb):
@@ -229,8 +227,6 @@ def test_seeds_and_dtypes_of_a_network(nb, rng, name, sizes):
     assert {array.dtype for array in arrays} == {np.dtype(np.float32)}
     for k in range(len(network.weighted())):
         assert_seeded(lambda rng, k=k: make(rng=rng).weighted()[k].W)
-    with pytest.raises(TypeError):  # a seed has a name
-        make(0)
     with pytest.raises(ValueError):  # a layer stands twice
         nb.Network(2 * network.layers)
 
