@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from conftest import assert_seeded, patches_of
+from conftest import patches_of
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
@@ -50,18 +50,6 @@ def test_load_filters(nb, tmp_path, wrong):
         nb.load_filters(tmp_path / "w.npy", (2,))
 
 
-@pytest.mark.parametrize("kind", ["Convolution_Layer", "Fast_Convolution_Layer"])
-def test_new_layer(nb, kind):
-    """The same start each time, uniform in [-1, 1]."""
-    layer, again = (nb.new_layer(getattr(nb, kind)) for _ in range(2))
-    assert type(layer) is getattr(nb, kind)
-    assert (layer.W.shape, layer.b, layer.W.dtype) == ((20, 3, 5, 5), None, np.float64)
-    assert [layer.W.min(), layer.W.max()] == pytest.approx([-1, 1], abs=0.02)
-    assert [layer.W.mean(), layer.W.var()] == pytest.approx([0, 1 / 3], abs=0.05)
-    np.testing.assert_array_equal(layer.W, again.W)
-    assert_seeded(lambda seed: nb.new_layer(getattr(nb, kind), seed).W)
-
-
 def test_rules_against_sums_over_all_gradients(nb, rng):
     """Seven gradients of two filters of four weights; some are tiny. Momentum is a sum
     that forgets; Adam's means have weights that fall by 0.9 and 0.999 into the past,
@@ -87,13 +75,6 @@ def test_rules_against_sums_over_all_gradients(nb, rng):
             nb.Whitened(0.25, A)
 
 
-def make_task(nb, rng, x):
-    """(layer, x, the outputs of hidden filters W0, W0)"""
-    layer = nb.Convolution_Layer(2, 3, 2, bias=False, rng=rng, dtype=np.float64)
-    hidden = nb.Convolution_Layer(2, 3, 2, bias=False, rng=rng, dtype=np.float64)
-    return layer, x, hidden.forward(x), hidden.W
-
-
 @pytest.mark.parametrize("squared", [True, False])
 def test_descend(nb, rng, monkeypatch, squared):
     """With momentum, in its own mini-batches, by the gradient of a regression on
@@ -105,7 +86,10 @@ def test_descend(nb, rng, monkeypatch, squared):
         return seen[-5:]
 
     monkeypatch.setattr(nb, "get_minibatch", recorded)
-    layer, x, target, W0 = make_task(nb, rng, rng.random((41, 2, 6, 5)))
+    given = {"bias": False, "dtype": np.float64, "rng": rng}
+    layer, hidden = (nb.Convolution_Layer(2, 3, 2, **given) for _ in range(2))
+    x, W0 = rng.random((41, 2, 6, 5)), hidden.W
+    target = hidden.forward(x)
     start, watch = layer.W.copy(), partial(nb.measure, x=x, target=target, W0=W0)
     given = {"passes": 3} if squared else {"passes": 3, "squared": False}
     C, history = nb.descend(layer, x, target, nb.Momentum(1e-3), watch=watch, **given)
@@ -135,22 +119,5 @@ def test_descend(nb, rng, monkeypatch, squared):
     np.testing.assert_array_equal([history[0].W, history[-1].W], [start, C.W])
     mean = np.mean([distance for distance, _ in expected[-2:]])
     assert nb.mean_distance(history, 2) == pytest.approx(mean)
-
-
-def test_a_whitened_step_leaves_the_same_share_everywhere(nb, rng):
-    """Five mini-batches of one image each, the same: A_b = A / 5 exactly. And sixty
-    passes unless told otherwise."""
-    x = np.repeat(rng.random((1, 2, 6, 5)), 5, axis=0)
-    layer, x, target, W0 = make_task(nb, rng, x)
-    start, A = layer.W - W0, patches_of(x, 2).T @ patches_of(x, 2)
-    C, history = nb.descend(layer, x, target, nb.Whitened(2.0, A), passes=1)
-    np.testing.assert_allclose(C.W - W0, (1 - 2 / 5) ** 5 * start, rtol=0, atol=1e-9)
-    assert history == []  # nobody watched
-    assert len(nb.descend(C, x, target, nb.Plain(0), watch=id)[1]) == 61
-
-
-def test_descend_refuses_a_bias(nb, rng):
-    """Its rule has steps for W only."""
-    layer, x = nb.Convolution_Layer(2, 3, 2), rng.random((5, 2, 6, 5))
-    with pytest.raises(ValueError):
-        nb.descend(layer, x, layer.forward(x), nb.Plain(0.1))
+    with pytest.raises(ValueError):  # the rule has no steps for a bias
+        nb.descend(nb.Convolution_Layer(2, 3, 2), x, target, nb.Plain(1e-3))

@@ -6,6 +6,7 @@ is ignored, when a layer changes what it was given, or pixels miss their arrows.
 
 import itertools
 from functools import partial
+from inspect import signature
 
 import numpy as np
 import pytest
@@ -29,7 +30,6 @@ for kind in "Convolution_Layer", "Fast_Convolution_Layer":
     LAYERS[kind] = kind, (2, 3, 3), {}, (2, 2, 6, 5)
     LAYERS[f"{kind}, all"] = kind, (2, 3, 2), ALL, (2, 2, 6, 5)
     LAYERS[f"{kind}, no bias"] = kind, (1, 2, 1), {"bias": False}, (3, 1, 2, 3)
-WEIGHTED = [name for name in LAYERS if LAYERS[name][1]]
 
 
 def make_layer(nb, name, rng=0, dtype=np.float64):
@@ -63,8 +63,17 @@ def assert_same(found, expected):
         np.testing.assert_allclose(found[name], array, rtol=0, atol=1e-12)
 
 
+def test_every_layer_is_in_the_list(nb):
+    kinds = [kind for kind in vars(nb).values() if hasattr(kind, "backward")]
+    kinds = [k for k in kinds if "need_input_grad" in signature(k.backward).parameters]
+    tested = {kind for kind, *_ in LAYERS.values()} | {"Network", "MLP", "ConvNet"}
+    assert {kind.__name__ for kind in kinds} == tested
+
+
 @pytest.mark.parametrize("name", LAYERS)
 def test_gradients_of_a_layer(nb, rng, name):
+    """And what it was given stays, as do its results when it is used again, whatever
+    the memory's layout."""
     layer, x = make_layer(nb, name)
     layer.forward(-x[:1])  # nothing of it may be used
     grad = rng.standard_normal(layer.forward(x).shape)
@@ -77,32 +86,23 @@ def test_gradients_of_a_layer(nb, rng, name):
     for weights in found.keys() & {"W", "b"}:
         numerical = finite_difference(weighted_sum, getattr(layer, weights))
         assert_gradient(found[weights], numerical)
+    kept = {key: array.copy() for key, array in found.items()}
+    odd_x, odd_grad = x[..., ::-1].copy()[..., ::-1], np.asfortranarray(grad)
+    assert_same(results(layer, odd_x, odd_grad), kept)
+    assert_same({"x": odd_x, "grad": odd_grad}, {"x": x, "grad": grad})
     layer.backward(grad, need_input_grad=False)
     assert layer.grad_input is None
-    if name in WEIGHTED:
-        assert_same({"W": layer.grad_W, "b": layer.grad_b}, {"W": found["W"]})
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_a_layer_keeps_what_it_was_given(nb, rng, name):
-    """And its results stay when it is used again, whatever the memory's layout."""
-    layer, x = make_layer(nb, name)
-    grad = rng.standard_normal(layer.forward(x).shape)
-    odd_x, odd_grad = x[..., ::-1].copy()[..., ::-1], np.asfortranarray(grad)
-    first = results(layer, odd_x, odd_grad)
-    assert_same({"x": odd_x, "grad": odd_grad}, {"x": x, "grad": grad})
-    kept = {key: array.copy() for key, array in first.items()}
-    assert_same(results(layer, x, grad), kept)
+    again = {f"grad_{weights}": kept[weights] for weights in kept.keys() & {"W", "b"}}
+    assert_same(vars(layer), again)
     results(layer, -x, -grad)
-    assert_same(first, kept)
+    assert_same(found, kept)
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_seeds_and_dtypes_of_a_layer(nb, name):
-    for dtype in np.float32, np.float64:
-        layer, x = make_layer(nb, name, dtype=dtype)
-        assert {array.dtype for array in results(layer, x).values()} == {x.dtype}
-    if name in WEIGHTED:
+    layer, x = make_layer(nb, name, dtype=np.float32)
+    assert {array.dtype for array in results(layer, x).values()} == {x.dtype}
+    if LAYERS[name][1]:
         assert_seeded(lambda rng: make_layer(nb, name, rng)[0].W)
 
 
@@ -117,8 +117,6 @@ def test_weights_at_the_start(nb, sizes):
     assert abs(layer.W).max() > 3 * layer.W.std()
     assert not layer.b.any()
     assert layer.W.dtype == layer.b.dtype == np.float32
-    with pytest.raises(TypeError):  # PyTorch's order: what is not a size has a name
-        getattr(nb, kind)(*sizes, 2)
 
 
 def test_relu_at_the_kink(nb):
@@ -190,20 +188,17 @@ def test_gradients_of_a_network(nb, rng, name, shape, arrays, lam):
         value[...] = kept
 
 
-@pytest.mark.parametrize("name", ["mixed", "MLP"])
-def test_a_network_s_input_and_training_reach_its_layers(nb, rng, name):
-    network = make_network(nb, name, rng=rng, dtype=np.float64)
-    x = rng.standard_normal((2, 5) if name == "MLP" else (2, 1, 4, 4))
-    grad = rng.standard_normal((2, 3))
+def test_the_input_s_gradient_and_training_of_a_network(nb, rng):
+    network = make_network(nb, "mixed", rng=rng, dtype=np.float64)
+    x, grad = rng.standard_normal((2, 1, 4, 4)), rng.standard_normal((2, 3))
     network.forward(x)
+    assert not any(layer.training for layer in network.layers)
     network.backward(grad, need_input_grad=True)
     numerical = finite_difference(lambda: np.sum(grad * network.forward(x)), x)
     assert_gradient(network.grad_input, numerical)
-    assert network.training is False
-    for training in True, False:
-        network.training = training
-        network.forward(x)
-        assert {layer.training for layer in network.layers} == {training}
+    network.training = True
+    network.forward(x)
+    assert all(layer.training for layer in network.layers)
 
 
 @pytest.mark.parametrize("name", ["MLP", "ConvNet"])
@@ -232,8 +227,6 @@ def test_seeds_and_dtypes_of_a_network(nb, rng, name, sizes):
     assert {array.dtype for array in arrays} == {np.dtype(np.float32)}
     for k in range(len(network.weighted())):
         assert_seeded(lambda rng, k=k: make(rng=rng).weighted()[k].W)
-    with pytest.raises(TypeError):  # a seed has a name
-        make(0)
     with pytest.raises(ValueError):  # a layer stands twice
         nb.Network(2 * network.layers)
 

@@ -30,7 +30,7 @@ import nbformat
 import numpy as np
 import pytest
 from code_hash import code_hash
-from IPython.core.inputtransformer2 import TransformerManager
+from execute import code_cells
 from load_definitions import NOTEBOOK, ROOT, definition_source
 
 README = ROOT / "README.md"
@@ -63,10 +63,6 @@ def sections(notebook):
 def question(key):
     """The question of a section, "1" to "5"; "6" is Further."""
     return "6" if key == "Further" else "".join(re.findall(r"\d", key)[:1])
-
-
-def code_cells(notebook):
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def outputs(cells):
@@ -106,11 +102,6 @@ def table_rows(text):
 def tables(cells):
     """The tables that some cells display."""
     return [table_rows(text) for text in shown(cells, "text/markdown") if "|" in text]
-
-
-def python(cell):
-    """A cell's code as plain Python, without magics."""
-    return TransformerManager().transform_cell(cell.source)
 
 
 def plain(text):
@@ -221,7 +212,7 @@ def test_links_land(saved):
 
 def test_notes_on_what_is_not_whole_or_not_ours(saved, tmp_path, monkeypatch):
     """--save trusts them. Each comes for the least that is wanting, and else none."""
-    code = "\n".join(python(cell) for cell in code_cells(saved))
+    code = "\n".join(cell.source for cell in code_cells(saved))
     ifs = [node for node in ast.parse(code).body if isinstance(node, ast.If)]
     noting = [node for node in ifs if re.search(r"\bnote\(", ast.unparse(node))]
     assert len(noting) == 4
@@ -378,7 +369,7 @@ def test_definitions_are_closed(saved):
     assert len(names) > 50, "cells that define have the tag `definitions`"
     for cell in code_cells(saved):
         if "definitions" not in cell.metadata.get("tags", ()):
-            assert not names & bound(python(cell)), f"{cell.id} binds one again"
+            assert not names & bound(cell.source), f"{cell.id} binds one again"
 
 
 # Runs of the whole

@@ -150,6 +150,10 @@ def ran(tmp_path_factory):
     console of Windows: its path, the files before, what it printed."""
     path = make_notebook(tmp_path_factory.mktemp("a run"), CELLS)
     before = files(path.parent)
+    remnant = path.parent / "data" / "tmpa_long_1"  # of a download
+    remnant.parent.mkdir()
+    remnant.touch()
+    os.utime(remnant, (0, 0))
     user = tmp_path_factory.mktemp("user")
     (user / "profile_default" / "startup").mkdir(parents=True)
     (user / "profile_default" / "startup" / "a.py").write_text("intruder = 1")
@@ -175,6 +179,7 @@ def ran(tmp_path_factory):
 
 def test_it_touches_nothing_but_build(ran):
     assert_only_build_is_new(ran[1], files(ran[0].parent))
+    assert not [*(ran[0].parent / "data").iterdir()]
     page = (ran[0].parent / "build" / "made up.html").read_text(encoding="utf-8")
     assert "91.9%" in page and DOT in page and "Ω" in page
 
@@ -385,21 +390,19 @@ def test_a_file_that_is_no_notebook_is_named(tmp_path, content):
         main(tmp_path / "some.ipynb")
 
 
-@pytest.mark.parametrize("name", ["run_notebook", "make_page", "load_definitions"])
-def test_an_old_python_or_one_without_packages_gets_a_line(name):
-    tool = TOOL.with_stem(name)
+@pytest.mark.parametrize("name", ["run_notebook", "make_page"])
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [("3, 8", "3.10"), ("*sys.version_info,", "-r requirements.txt")],
+)
+def test_an_old_python_or_one_without_packages_gets_a_line(name, version, said):
     for source in TOOL, TOOL.with_stem("start"):
         ast.parse(source.read_text(encoding="utf-8"), feature_version=(3, 6))
-    run = f"import runpy; runpy.run_path({str(tool)!r}, run_name='__main__')"
-    new = f"import sys; sys.path.insert(0, {str(tool.parent)!r}); "
-    old = f"{new}sys.version_info = (3, 8); {run}"
-    if name == "load_definitions":
-        run = "import load_definitions; load_definitions.load_definitions()"
-        old = f"{new}sys.exit('3.10')"
-    commands = ["-c", old], ["-S", "-c", new + run]
-    for command, said in zip(commands, ("3.10", "-r requirements.txt"), strict=True):
-        run = subprocess.run([sys.executable, *command], capture_output=True, text=True)
-        assert said in run.stderr and len(run.stderr.splitlines()) == 1, run.stderr
+    code = f"""import runpy, sys; sys.path.insert(0, {str(TOOL.parent)!r})
+sys.version_info = ({version}); runpy.run_module({name!r}, run_name="__main__")"""
+    command = [sys.executable, "-S", "-c", code]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert said in run.stderr and len(run.stderr.splitlines()) == 1
 
 
 # Ends in the run
@@ -449,7 +452,18 @@ def test_a_cell_that_fails_and_a_kernel_that_dies(tmp_path, last, reason):
     assert_kept(path, end.value.code)
 
 
-TALKS = "while True: print(1, file=sys.stderr, flush=True); time.sleep(0.1)"
+TALKS = """
+from pathlib import Path
+download = Path("data", "tmpa_long_1")
+download.touch()
+try:
+    while True:
+        print(1, file=sys.stderr, flush=True)
+        time.sleep(0.1)
+finally:
+    time.sleep(0.5)
+    download.unlink()
+"""
 CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129, "closed pipe": 1}
 
 
@@ -461,6 +475,7 @@ def test_signals_and_closed_pipes(tmp_path):
         if ignored:  # under nohup
             continue
         tools[name] = start(partial(tmp_path / name, TALKS))
+        (tmp_path / name / "data").mkdir()
         while "ready" not in tools[name].stdout.readline():
             assert tools[name].poll() is None, tools[name].stderr.read()
     for name, tool in tools.items():  # all are at work; they end side by side
@@ -472,6 +487,7 @@ def test_signals_and_closed_pipes(tmp_path):
         errors = tool.stderr.read()
         assert tool.wait(timeout=PATIENCE) == CODES[name]
         assert_kept(tmp_path / name / "made up.ipynb", errors)
+        assert not [*(tmp_path / name / "data").iterdir()]
 
 
 @posix
@@ -489,37 +505,6 @@ def test_a_signal_while_it_is_imported_or(tmp_path, when):
     _, errors = tool.communicate(timeout=PATIENCE)
     assert tool.returncode == 130 and "Traceback" not in errors
     assert not psutil.wait_procs(children, timeout=PATIENCE)[1]  # it sees our end
-
-
-# Nothing is left
-
-
-DOWNLOAD = """\
-import pathlib, sys, time
-try:
-    pathlib.Path("data/tmpa_long_1").touch()
-    print("ready", file=sys.stderr, flush=True)
-    time.sleep(600)
-finally:  # as pooch does it
-    time.sleep(0.5)
-    pathlib.Path("data/tmpa_long_1").unlink()
-"""
-
-
-@posix
-def test_a_download_that_is_stopped_clears_up(tmp_path):
-    path = make_notebook(tmp_path, {"download": DOWNLOAD})
-    (tmp_path / "data").mkdir()
-    for name, age in ("tmpabcdefgh", 99), ("tmpolder.txt", 99), ("tmp12345678", 0):
-        (tmp_path / "data" / name).touch()
-        os.utime(tmp_path / "data" / name, (time.time() - age,) * 2)
-    tool = start(path)
-    while "ready" not in tool.stdout.readline():
-        assert tool.poll() is None, tool.stderr.read()
-    (tmp_path / "data" / "tmp12345678").unlink()  # another download, at its end
-    tool.send_signal(signal.SIGINT)
-    tool.communicate(timeout=PATIENCE)
-    assert [file.name for file in (tmp_path / "data").iterdir()] == ["tmpolder.txt"]
 
 
 PARALLEL = """
@@ -552,21 +537,13 @@ def test_a_kernel_that_a_server_shuts_down_leaves_nothing(tmp_path):
 
 
 def test_what_is_imported_is_declared_and_in_one_way():
-    def requirements(text):
-        lines = [line for line in text.splitlines() if re.match(r"[A-Za-z]", line)]
-        assert lines and not [line for line in lines if not re.search(">=.*,<", line)]
-        return lines
-
-    files = [ROOT / "requirements.txt", ROOT / "tests" / "requirements.txt"]
-    lines, more = [requirements(file.read_text("utf-8")) for file in files]
-    project = (ROOT / "pyproject.toml").read_text("utf-8")
-    quoted = [
-        re.findall('"(.*)"', part)
-        for part in re.findall(r"\[\n(.*?)\n\]", project, re.S)
-    ]
-    assert quoted[:2] == [lines, more]
+    names = "requirements.txt", "tests/requirements.txt", "pyproject.toml"
+    *texts, project = [(ROOT / name).read_text("utf-8") for name in names]
+    lists = [re.findall(r"^[A-Za-z].*>=.*,<.*", text, re.M) for text in texts]
+    quoted = re.findall(r"\[\n(.*?)\n\]", project, re.S)
+    assert [re.findall('"(.*)"', part) for part in quoted] == lists
+    declared = {re.match(r"[\w.-]+", line)[0].lower() for line in lists[0]}
     pinned = (ROOT / "constraints.txt").read_text("utf-8").lower()
-    declared = {re.match(r"[\w.-]+", line)[0].lower() for line in lines}
     assert not [name for name in declared if f"\n{name}==" not in pinned]
     sources = [file.read_text("utf-8") for file in TOOL.parent.glob("*.py")]
     nodes = [n for s in [definition_source(), *sources] for n in ast.walk(ast.parse(s))]

@@ -394,25 +394,20 @@ def test_q1_sets_samples_and_initial_weights(seen):
 
 def test_templates_are_the_weights(seen):
     grown = loop(seen)
-    _, _, names = seen.pictures("1.6", 30)
+    arrays, titles, names = seen.pictures("1.6", 30)
     steps = [int(numbers(name)[0][0]) for name in names]
     assert steps == [0, 10, 50]  # there are no more in the rehearsal
-    first, second = seen.chosen(3)[0].model.weighted()
-    strongest = np.argsort(-np.linalg.norm(second.W, axis=1))[:5]
-    for section, words, weights, count in (
-        ("1.6", ("0 st", "10 st", "50 st"), [grown[k].W for k in steps], 30),
-        ("3.6", ("incoming",), [first.W[:, strongest]], 5),
-    ):
-        arrays, titles, names = seen.pictures(section, count)
-        scales = [np.percentile(np.abs(W), 99.5) for W in weights]
-        scaled = [W.T / scale for W, scale in zip(weights, scales, strict=True)]
-        np.testing.assert_allclose(rows_of(arrays), np.concatenate(scaled), atol=1e-5)
-        for word, name, scale in zip(words, names, scales, strict=True):
-            assert word in name and says(name, scale)
-        image = next(f.axes[0].images for f in seen.figures(section))[0]
+    assert titles[:10] == list("0123456789")
+    weights = [grown[k].W for k in steps]
+    scales = [np.percentile(np.abs(W), 99.5) for W in weights]
+    scaled = [W.T / scale for W, scale in zip(weights, scales, strict=True)]
+    np.testing.assert_allclose(rows_of(arrays), np.concatenate(scaled), atol=1e-5)
+    for name, scale in zip(names, scales, strict=True):
+        assert " st" in name and says(name, scale)
+    for section in "1.6", "3.6":  # orange positive, purple negative
+        image = [ax.images for ax in seen.figures(section)[0].axes if ax.images][-1][0]
         (red, _, blue, _), (low_red, _, low_blue, _) = image.cmap([1.0, 0.0])
-        assert red > blue and low_red < low_blue  # "orange positive, purple negative"
-        assert section == "3.6" or titles[:10] == list("0123456789")
+        assert red > blue and low_red < low_blue
 
 
 def test_q1_surest_mistakes(seen):
@@ -460,26 +455,44 @@ def test_q3_beyond_the_grid(seen):
     tried, leaders, given = seen.tuning(3)
     known = [*tried, *itertools.chain(*leaders)]
     runs = [run for run in seen.fits("3.4") if not any(run is k for k in known)]
-    pairs = [tuple(pair_of(run, given)) for run in runs]
-    assert pairs == [(16, 0.2), (16, 0.4), (64, 1.6), (128, 1.6)]
-    assert {given["grid"]["batch_size"][0], max(given["grid"]["learning_rate"])} == {
-        32,
-        0.8,
-    }
+    sizes, rates = given["grid"]["batch_size"], given["grid"]["learning_rate"]
     top = max(tried, key=lambda run: run.valid)
     (line,) = seen.lines("3.4", "best of the grid", "validation")
     assert says(line, *pair_of(top, given), 100 * top.valid)
-    best = seen.mean_hits([top])
-    for run, pair, line in zip(
-        runs, pairs, seen.lines("3.4", "beyond it"), strict=True
-    ):
-        batch_size, rate = pair
-        changed = {"batch_size": batch_size, "learning_rate": rate}
+    lines, best = seen.lines("3.4", "beyond it"), seen.mean_hits([top])
+    for run, line in zip(runs, lines, strict=True):
+        size, rate = pair_of(run, given)
+        assert size < min(sizes) or rate > max(rates)
+        changed = {"batch_size": size, "learning_rate": rate}
         assert settings_of(run) == settings_of(top) | changed and run.seed == top.seed
         check_model(run.model, 3)
-        assert says(
-            line, *pair, 100 * run.valid, *difference(seen.mean_hits([run]), best)
-        )
+        found = difference(seen.mean_hits([run]), best)
+        assert says(line, size, rate, 100 * run.valid, *found)
+
+
+def test_q3_one_digit_both_ways(seen):
+    """Barely wrong; what stands below is the gradient of what stands above."""
+    model, validation = seen.chosen(3)[0].model, seen.parts[1]
+    first, second = model.weighted()
+    scores = scores_of(model, validation.x)
+    p = np.exp(scores - logsumexp(scores, axis=1, keepdims=True))
+    of_label = p[np.arange(len(p)), validation.y]
+    (k,) = np.flatnonzero(of_label == of_label[~hits_of(model, validation)].max())
+    (fig,), shown = seen.figures("3.6"), []
+    for ax in fig.axes:
+        bars = [bar.get_width() for bar in ax.patches]
+        shown.append(np.asarray(bars or ax.images[0].get_array()).ravel())
+    x, a, h, s, p_k, *gradients = shown
+    label = validation.y[k]
+    np.testing.assert_array_equal(x, validation.x[k])
+    Y = np.eye(10)[label]
+    to_h = (p[k] - Y) @ second.W.T
+    to_a = to_h * (a > 0)
+    expected = [x @ first.W + first.b, np.maximum(a, 0), scores[k], p[k]]
+    expected += [to_a @ first.W.T, to_a, to_h, p[k] - Y, -Y / p[k]]
+    for array, one in zip([a, h, s, p_k, *gradients], expected, strict=True):
+        np.testing.assert_allclose(array, one, rtol=1e-3, atol=1e-5)
+    assert says(fig.get_suptitle(), label, p[k].argmax(), -math.log(of_label[k]))
 
 
 def test_q3_mlp_against_softmax(seen):

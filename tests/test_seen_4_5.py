@@ -28,6 +28,8 @@ def test_q4_a_line_of_pixels_and_the_checks(seen):
     assert says(seen.lines("4.2", "gradient, filter")[0], 3210, 4321)
     for word in "gradient, input", "flipped":
         assert says(seen.lines("4.2", word)[0], 1, 12, 120, 1200, 2000)
+    for line in seen.lines("4.2", "for each"):  # stride 2, filter (1, 2, 3)
+        assert are(line, [1, 2, 13, 20, 30])
     layers = [call.given["layer"] for call in seen.of("check_layer", "4.3")]
     geometry = [(layer.stride, layer.padding, layer.dilation) for layer in layers]
     assert geometry == [(1, 0, 1), (2, 1, 2)]
@@ -81,10 +83,9 @@ def test_q4_the_picture_of_a_convolution(seen):
 
 def test_q4_filters_and_blurred_images(seen):
     five, ten, *_ = seen.of("blur", "4.4")
-    bell = np.exp(-((np.arange(13) - 6) ** 2) / (2 * 1.5**2))
-    bell = np.outer(bell, bell) / bell.sum() ** 2
+    weights = five.given["layer"].W
     arrays, _, _ = seen.pictures("4.4", 10)
-    np.testing.assert_allclose(arrays, [bell, *([bell, *[0 * bell] * 3] * 3)[:9]])
+    np.testing.assert_array_equal(arrays, [weights[0, 0], *np.concatenate(weights)])
     for colour in "red", "green", "blue":
         column = seen.axes("4.4", x=f"from {colour}").images[0].get_array()
         row = seen.axes("4.4", y=f"to {colour}").images[0].get_array()
@@ -257,9 +258,10 @@ def test_q5_descents_spectrum_and_filters(seen):
     for k, word in enumerate(("distance", "error")):
         ax = seen.axes("5.3", "passes", word)
         for label, (x, y) in curves(ax).items():
-            history = history_of(on_square if label.endswith("½L²") else on_L)
-            assert y == list(history[:, k]) and x == list(range(61))
-        assert len(curves(ax)) == 2
+            calls = seen.descents("5.3", squared="½L²" in label)
+            (call,) = (c for c in calls if says(label, rule_of(c).rate))
+            assert y == list(history_of(call)[:, k]) and x == list(range(61))
+        assert len(curves(ax)) == 3
     start, W0 = on_square.given["start"], seen.of("load_filters")[0].result
     patches = patches_of(seen.cifar[0][:100], 5)
     mu, vectors = np.linalg.eigh(patches.T @ patches)
@@ -281,40 +283,59 @@ def test_q5_descents_spectrum_and_filters(seen):
     np.testing.assert_allclose(arrays, colours.transpose(0, 2, 3, 1))
 
 
+def test_q5_filters_out_of_noise(seen):
+    """Each tile has the same filters, of its pass and of its rule."""
+    plain, whitened = best(seen, True), seen.of("descend", "5.5")[0]
+    W0 = seen.of("load_filters")[0].result
+    fig = next(fig for fig in seen.figures("5.6") if len(fig.axes) == 14)
+    places = [8 + 56 * k + 10 * i for k in range(3) for i in range(5)]
+    numbers_shown = set()
+    for k, ax in enumerate(fig.axes):
+        name = fig.axes[k - k % 7].get_ylabel().split()[0]
+        history = {"plain": plain, "whitened": whitened}[name].result[1]
+        W = W0
+        if ax.get_title() != "true":
+            at = history[int(numbers(ax.get_title())[0][0])]
+            W = at.W
+            assert says(ax.get_xlabel(), at.error)
+        picture = np.asarray(ax.images[0].get_array())[np.ix_(places, places[:10])]
+        tiles = picture.reshape(3, 5, 2, 5, 3).transpose(0, 2, 4, 1, 3).reshape(6, 75)
+        far = np.abs(tiles[:, None] - (W.reshape(20, 75).clip(-1, 1) / 2 + 0.5))
+        assert np.max(far, axis=2).min(axis=1) == pytest.approx(0, abs=1e-9)
+        numbers_shown.add(tuple(np.max(far, axis=2).argmin(axis=1)))
+    assert len(numbers_shown) == 1
+
+
 def test_q5_paths_in_the_bowl(seen):
-    """Creeping, thrown to and fro (its steps numbered), and the round bowl's, whose
-    coordinates are those of the valley times the root of A."""
+    """Creeping; thrown to and fro, its steps numbered; and the round bowl's, whose
+    coordinates are the valley's times the root of A."""
     A2 = bowl_of_two(seen)
     values, vectors = np.linalg.eigh(A2)
-    root, ends = vectors * values**0.5 @ vectors.T, []
-    for title, matrix in (
-        ("η 1 / μ 40", A2 / values[1]),
-        ("η 2.1 / μ", A2 / values[1]),
-        ("valley", np.eye(2)),
-        ("round bowl", np.eye(2)),
+    root, corners, paths = vectors * values**0.5 @ vectors.T, [[1, 1], [1, -1]], []
+    for title, matrix, loss, change in (
+        ("η 1 / μ 40", A2 / values[1], A2, None),
+        ("η 2.1 / μ", A2 / values[1], A2, None),
+        ("valley", np.eye(2), A2, np.eye(2)),
+        ("round bowl", np.eye(2), np.eye(2), root),
     ):
         ax = seen.axes("5.4", title=title)
         path, told = ax.lines[0].get_xydata(), numbers(ax.get_title())
         rate, steps = (told[0][0], told[-1][0]) if "μ" in title else (0.3, 12)
         np.testing.assert_allclose(path[1:], path[:-1] - rate * path[:-1] @ matrix)
         assert len(path) == steps + 1
-        ends.append(path[[0, -1]])
+        paths.append(path)
         contours = [path for c in ax.collections for path in c.get_paths()]
         assert len(contours) > 3
         for line in contours:
-            of_loss = np.eye(2) if title == "round bowl" else A2
-            height = np.sum(line.vertices @ of_loss * line.vertices, axis=1) / 2
+            height = np.sum(line.vertices @ loss * line.vertices, axis=1) / 2
             np.testing.assert_allclose(height, height.mean(), rtol=0.1, atol=1e-3)
         places = [tuple(text.xy) for text in ax.texts]
-        if title == "η 2.1 / μ":
-            assert places == [tuple(point) for point in path]
-            assert [text.get_text() for text in ax.texts] == [
-                *map(str, range(steps + 1))
-            ]
-        elif title in ("valley", "round bowl"):
-            change = root if title == "round bowl" else np.eye(2)
-            np.testing.assert_allclose(places, np.array([[1, 1], [1, -1]]) @ change)
+        if change is not None:
+            np.testing.assert_allclose(places, corners @ change)
             assert all(says(text.get_text(), *text.xy) for text in ax.texts)
-    np.testing.assert_allclose(ends[3], ends[2] @ root)
-    for corner, line in zip(([1, 1], [1, -1]), seen.lines("5.4", "A^½"), strict=True):
+        elif places:
+            np.testing.assert_array_equal(places, path)
+            assert [int(t.get_text()) for t in ax.texts] == list(range(len(path)))
+    np.testing.assert_allclose(paths[3], paths[2] @ root)
+    for corner, line in zip(corners, seen.lines("5.4", "A^½"), strict=True):
         assert says(line.split(":")[1], *(root @ corner))

@@ -154,7 +154,7 @@ def tuned(section):
         if all(re.fullmatch(three, text) for row in rows for text in row[1:]):
             edges = header[1:], [row[0].replace("= ", "") for row in rows]
             break
-    tree = ast.parse("\n".join(map(reading.python, section.cells)))
+    tree = ast.parse("\n".join(cell.source for cell in section.cells))
     dicts = [node for node in ast.walk(tree) if isinstance(node, ast.Dict)]
     grids = [d for d in dicts if all(isinstance(v, ast.List) for v in d.values)]
     values = [[float(text.split()[-1]) for text in edge] for edge in edges]

@@ -59,21 +59,16 @@ def test_parts(nb, rng, tmp_path, share, sizes):
     assert train != sorted(train)
 
 
-@pytest.mark.parametrize("share", [-0.5, 0, 1.5, math.nan])
-def test_a_share_that_makes_no_sense(nb, share):
-    with pytest.raises(ValueError, match="share"):
-        nb.load_digits(ROOT / "data/mnist", share)
-
-
 @pytest.mark.parametrize(
-    ("shape", "labels", "told"),
-    [((3, 28, 28), 2, "2 labels for 3 images"), ((2, 14, 14), 2, r"\(14, 14\)")],
+    ("shape", "share", "told"),
+    [((3, 28, 28), 1, "2 labels for 3 images"), ((2, 9, 9), 1, r"\(9, 9\)")]
+    + [((2, 28, 28), share, "share") for share in (-0.5, 0, 1.5, math.nan)],
 )
-def test_files_that_do_not_fit(nb, monkeypatch, shape, labels, told):
-    files = {"images": np.zeros(shape, np.uint8), "labels": np.zeros(labels, np.uint8)}
+def test_data_that_make_no_sense(nb, monkeypatch, shape, share, told):
+    files = {"images": np.zeros(shape, np.uint8), "labels": np.zeros(2, np.uint8)}
     monkeypatch.setattr(nb, "read_idx", lambda path: files[path.split("-")[1]])
     with pytest.raises(ValueError, match=told):
-        nb.load_digits("folder")
+        nb.load_digits("folder", share)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 23, 24])
@@ -200,13 +195,6 @@ def test_scores_that_have_overflowed_have_no_accuracy(nb, bad):
     assert nb.predict(Echo(), part.x).tolist() == [-1, 1]
 
 
-def test_mean_and_deviation(nb):
-    """With hard spaces: no cell of a table breaks inside."""
-    text = f"30.00\u00a0±\u00a0{100 * math.sqrt(0.07):.2f}"
-    assert nb.mean_sd_text([0.1, 0.2, 0.6]) == text
-    assert nb.mean_sd_text([0.1, math.nan]) == "diverges"
-
-
 @pytest.mark.parametrize(("right", "count"), [(0, 10), (3, 10), (10, 10), (917, 1000)])
 def test_wilson_is_its_formula(nb, right, count):
     hits = np.arange(count) < right
@@ -227,15 +215,3 @@ def test_a_difference_and_its_standard_error(nb, rng):
         d = a.astype(float) - b
         error = math.sqrt(np.mean((d - d.mean()) ** 2) / 400)
         assert nb.paired_difference(a, b) == pytest.approx((d.mean(), error), abs=1e-15)
-    text = nb.difference_text(np.arange(100) < 20, np.arange(100) < 25)
-    assert text == f"-5.00\u00a0±\u00a0{10 * math.sqrt(0.05 * 0.95):.2f}"
-
-
-def test_hits_of_runs_are_shares(nb):
-    x, y = np.eye(4), np.array([0, 1, 2, 0])
-    runs = [nb.Run(Echo(), 0, {}, [], 0.5, 0.5)] * 2
-    backwards = Echo()
-    backwards.forward = lambda x: x[:, ::-1]
-    runs.append(nb.Run(backwards, 0, {}, [], 0.5, 0.5))
-    shares = nb.mean_hits(runs, nb.Part(x, y, ""))
-    np.testing.assert_allclose(shares, [2 / 3, 2 / 3, 2 / 3, 1 / 3])

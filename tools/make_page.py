@@ -79,25 +79,6 @@ class PageExporter(HTMLExporter):
         return MarkdownWithMath(renderer).render(source)
 
 
-def link_sections(page):
-    """Make the numbers of sections on page 1, in its map and its table, links."""
-    links = {}
-    for heading in page.main(["h2", "h3"]):
-        number = re.match(r"\d+\.\d+(?= )", heading.text)
-        if number:
-            links[number[0]] = f'<a href="#{escape(heading["id"])}">{number[0]}</a>'
-    places = page.select("h1 ~ ul > li")
-    for table in page("table"):
-        if table.th and table.th.text == "section":
-            places += table.select("td:first-child")
-    for text in [text for place in places for text in place(string=True)]:
-        linked = re.sub(
-            r"\d+\.\d+", lambda m: links.get(m[0], m[0]), escape(text, quote=False)
-        )
-        if not text.find_parent("a"):
-            text.replace_with(BeautifulSoup(linked, "html.parser"))
-
-
 def contents(page):
     """The table of contents as HTML: a list of the h2 and h3."""
     entries = []
@@ -131,7 +112,9 @@ def make_page(notebook, folder=TOOLS.parent):
     page = BeautifulSoup(html, "html.parser")
     for tag in page.main(id=True):  # nbconvert quotes them; browsers compare unquoted
         tag["id"] = unquote(tag["id"])
-    link_sections(page)
+    for link in page.select(".bar a"):
+        if not page.find(id=link["href"][1:]):
+            link.extract()
     page.nav.append(BeautifulSoup(contents(page), "html.parser"))
     for table in page("table"):
         table.wrap(page.new_tag("div", attrs={"class": "scroll"}))
