@@ -250,54 +250,48 @@ def test_displacement_basis(nb):
     """Bumps with squares that add up to 1 at each pixel, smooth over 6 pixels: noise
     spread by a Gaussian is correlated as exp(-distance^2 / 4 sigma^2)."""
     bumps, affine = np.split(nb.displacement_basis().astype(float), [-3])
-    covariance = bumps.T @ bumps
-    np.testing.assert_allclose(np.diag(covariance), 1, atol=1e-5)
-    row, column = places = np.indices((28, 28)).reshape(2, -1)
-    distance = np.linalg.norm(places[:, :, None] - places[:, None], axis=0)
-    inner = np.all((places >= 6) & (places < 22), axis=0)
-    expected = np.exp(-(distance[inner] ** 2) / (4 * 6**2))
-    np.testing.assert_allclose(covariance[inner], expected, atol=0.06)
-    expected = row - 13.5, column - 13.5, np.ones(784)
+    covariance = (bumps.T @ bumps).reshape(28, 28, 28, 28)
+    np.testing.assert_allclose(np.einsum("ijij->ij", covariance), 1, atol=1e-5)
+    row, column = np.indices((28, 28)) - 13.5
+    expected = np.exp(-((row - 0.5) ** 2 + (column - 0.5) ** 2) / (4 * 6**2))
+    inner = slice(6, 22), slice(6, 22)  # seen from pixel (14, 14)
+    np.testing.assert_allclose(covariance[14, 14][inner], expected[inner], atol=0.06)
+    expected = np.reshape([row, column, np.ones((28, 28))], (3, 784))
     np.testing.assert_allclose(affine, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("given", [{}, {"elastic": 0.5, "affine": (0.3, 0.2, 2.0)}])
 def test_sizes_of_the_distortions(nb, monkeypatch, given):
-    """Those of the text, or as given. Bumps normal, affine part uniform, each
-    independent of all others: found again from the arrows that warp is given."""
+    """Those of the text, or as given; bumps normal, affine part uniform, all drawn on
+    their own: found again from the arrows that warp is given."""
     elastic, affine = given.values() or (1.2, (0.15, 0.15, 1.0))
-    arrows, warp = [], nb.warp
-    monkeypatch.setattr(
-        nb, "warp", lambda x, field: arrows.append(field) or warp(x, field)
-    )
-    x = np.ones((600, 784), np.float32)
-    for x_b, _ in nb.distorted_minibatch(x, np.arange(600), 200, 0, **given):
-        assert x_b.dtype == np.float32
+    arrows = []
+    monkeypatch.setattr(nb, "warp", lambda x, field: arrows.append(field))
+    list(nb.distorted_minibatch(np.ones((600, 784)), np.arange(600), 200, 0, **given))
     flat = np.concatenate(arrows, axis=1).reshape(1200, 784).astype(float)
     basis = nb.displacement_basis().astype(float)
     found = np.linalg.lstsq(basis.T, flat.T, rcond=None)[0]
     np.testing.assert_allclose(found.T @ basis, flat, atol=1e-3)
-    found = found.reshape(len(basis), 2, 600)  # (field, down or right, image)
-    assert found[:-3].std(axis=(0, 2)) == pytest.approx([elastic] * 2, rel=0.03)
-    assert np.abs(found[:-3]).max() > 3 * elastic
-    for values, largest in zip(found[-3:], affine, strict=True):
-        assert np.abs(values).max(axis=1) == pytest.approx([largest] * 2, rel=0.02)
-        assert values.std(axis=1) == pytest.approx([largest / 3**0.5] * 2, rel=0.08)
-    rows = found.reshape(-1, 600)
+    rows = found.reshape(-1, 600)  # each field down, then to the right
     assert np.abs(np.corrcoef(rows) - np.eye(len(rows))).max() < 0.25
+    np.testing.assert_allclose(rows[:-6].std(axis=1), elastic, rtol=0.15)
+    assert np.abs(found[:-3]).max() > 3 * elastic
+    largest = np.repeat(affine, 2)
+    np.testing.assert_allclose(np.abs(rows[-6:]).max(axis=1), largest, rtol=0.02)
+    np.testing.assert_allclose(rows[-6:].std(axis=1), largest / 3**0.5, rtol=0.08)
 
 
 def test_every_image_once_with_its_label_and_new_each_time(nb, rng):
     """An image of one grey keeps it in the middle."""
     x = np.repeat(np.linspace(0.1, 1, 25, dtype=np.float32)[:, None], 784, axis=1)
-    orders = [list(range(25))]
+    orders = []
     for _ in range(2):
-        batches = list(nb.distorted_minibatch(x, np.arange(25), 10, rng))
-        assert [len(y_b) for _, y_b in batches] == [10, 10, 5]
+        batches = nb.distorted_minibatch(x, np.arange(25), 10, rng)
         seen, order = map(np.concatenate, zip(*batches, strict=True))
         np.testing.assert_allclose(seen[:, 14 * 28 + 14], x[order, 0], rtol=1e-4)
-        assert sorted(order) == orders[0] and list(order) not in orders
-        orders.append(list(order))
+        assert seen.dtype == np.float32 and sorted(order) == [*range(25)]
+        orders.append([*order])
+    assert orders[0] != orders[1]
     same = np.repeat(rng.random((1, 784), dtype=np.float32), 6, axis=0)
 
     def distorted(rng):
