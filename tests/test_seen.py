@@ -77,14 +77,18 @@ def test_left_and_right_of_an_alternative_text(seen):
     for call in seen.of("show"):
         sides = re.search("([^:;,]*) left[;,]([^:;,]*) right", call.given["alt"])
         for k in range(2 if sides else 0):
-            of_axes = [
-                words(f"{ax.get_title()} {ax.get_xlabel()} {ax.get_ylabel()}")
-                for ax in call.given["fig"].axes
-            ]
-            shared = [len(words(sides[k + 1]) & of_one) for of_one in of_axes]
+            axes = call.given["fig"].axes
+            texts = [ax.get_title() + ax.get_xlabel() + ax.get_ylabel() for ax in axes]
+            shared = [len(words(sides[k + 1]) & words(text)) for text in texts]
             assert shared[k] >= shared[1 - k], call.given["alt"]
             told += shared[k] > shared[1 - k]
     assert told > 3
+
+
+def test_orange_is_positive_and_purple_negative(seen):
+    axes = [ax for call in seen.of("show") for ax in call.given["fig"].axes]
+    names = [image.get_cmap().name for ax in axes for image in ax.images]
+    assert "PuOr_r" in names and "PuOr" not in names
 
 
 def test_notes_of_a_rehearsal(seen):

@@ -171,9 +171,7 @@ def test_q5_lines_of_the_descents(seen):
         assert name.startswith(f"{loss}, ") and says(name, rule_of(call).rate)
         assert ("best" in name) == (call is best(seen, call.given["squared"]))
         distance, error = history_of(call)[-1]
-        stays = distance < own[0, 0]
-        assert stays or cells == ["diverges", "", ""]
-        assert not stays or says(" ".join(cells), distance, mean_of_ten(call), error)
+        assert says(" ".join(cells), distance, mean_of_ten(call), error)
     (header,) = seen.lines("5.3", "pass ")
     assert re.search("on L: distance *filter error *on ½L²: distance *filter", header)
     assert re.search("pass *distance *filter error", seen.lines("5.5", "pass ")[0])
@@ -184,10 +182,6 @@ def test_q5_lines_of_the_descents(seen):
         assert passes[0] == 0 and passes[-1] == len(histories[0]) - 1
         for k, line in zip(passes, lines, strict=True):
             assert says(line, k, *itertools.chain(*(h[k] for h in histories)))
-    for word, history in ("on L,", own), ("on ½L²,", squared):
-        line = seen.lines("5.3", word, "left")[0].split("left:")[1]
-        assert says(line, *(100 * history[-1] / history[0]))
-        assert re.search("distance.*error", line)
 
 
 def test_q5_whitened_descent_finds_the_filters(seen):
@@ -249,8 +243,8 @@ def test_q5_lines_of_the_spectrum(seen):
     for call, line in zip(calls, seen.lines("5.7", "floor"), strict=True):
         rate, seen_there = rule_of(call).rate, history_of(call)[-40:, 0].mean()
         assert says(line, rate, math.sqrt(5) * rate * mu[-1] / 10, 40, seen_there)
-    (line,) = seen.lines("5.7", "distance", "filter error")
-    assert max(n for n, _ in numbers(line)) < 1e-9
+    (line,) = seen.lines("5.7", "filter error")
+    assert numbers(line)[0][0] < 1e-9
 
 
 def test_q5_descents_spectrum_and_filters(seen):
@@ -258,8 +252,9 @@ def test_q5_descents_spectrum_and_filters(seen):
     for k, word in enumerate(("distance", "error")):
         ax = seen.axes("5.3", "passes", word)
         for label, (x, y) in curves(ax).items():
+            rate = numbers(label)[-1][0]
             calls = seen.descents("5.3", squared="½L²" in label)
-            (call,) = (c for c in calls if says(label, rule_of(c).rate))
+            call = min(calls, key=lambda call: abs(rule_of(call).rate - rate))
             assert y == list(history_of(call)[:, k]) and x == list(range(61))
         assert len(curves(ax)) == 3
     start, W0 = on_square.given["start"], seen.of("load_filters")[0].result
@@ -337,5 +332,3 @@ def test_q5_paths_in_the_bowl(seen):
             np.testing.assert_array_equal(places, path)
             assert [int(t.get_text()) for t in ax.texts] == list(range(len(path)))
     np.testing.assert_allclose(paths[3], paths[2] @ root)
-    for corner, line in zip(corners, seen.lines("5.4", "A^½"), strict=True):
-        assert says(line.split(":")[1], *(root @ corner))
