@@ -174,20 +174,19 @@ def test_further_two_networks_are_trained_on_distorted_digits(seen):
 
 
 def test_further_inside_the_convnet(seen):
-    model = seen.networks()[1].model
-    x = seen.parts[1].x[:1].reshape(1, 1, 28, 28)
-    shown = seen.figures("6.7")[1:]  # the first is of the training
-    expected = [model.layers[0].W[:, 0], x[0]]
+    model, x = seen.networks()[1].model, seen.parts[1].x[:1].reshape(1, 1, 28, 28)
+    expected = [x[0, 0]]
     for k in 2, 4:  # a convolution and its ReLU
         for layer in model.layers[k - 2 : k]:
             x = layer.forward(x)
-        expected.append(x[0])
-    for fig, pictures in zip(shown, expected, strict=True):
-        images = [ax.images[0] for ax in fig.axes if ax.images]
-        np.testing.assert_array_equal([i.get_array() for i in images], pictures)
-        (scale,) = {i.get_clim() for i in images}
-        high = np.abs(pictures).max()
-        assert scale in [(0, high), (-high, high)]
+        expected += [*x[0]]
+    filters, maps = model.layers[0].W[:, 0], expected[1:17]
+    pictures = *filters[:8], *expected[:9], *filters[8:], *maps[8:], *expected[17:]
+    axes = [ax for fig in seen.figures("6.7")[1:] for ax in fig.axes if ax.images]
+    for image, picture in zip((ax.images[0] for ax in axes), pictures, strict=True):
+        np.testing.assert_array_equal(image.get_array(), picture)
+        low, high = image.get_clim()
+        assert low in (0, -high) and high >= np.abs(picture).max()
 
 
 def test_further_training_of_the_networks(seen):
