@@ -31,16 +31,17 @@ def file_order():
     x = nb.read_idx(MNIST / "train-images-idx3-ubyte.gz").reshape(-1, 784)
     x = x.astype(np.float32) / np.float32(255)
     y = nb.read_idx(MNIST / "train-labels-idx1-ubyte.gz").astype(np.int64)
-    first = nb.Part(x[:42000], y[:42000], "first 70% of the file")
+    cut = len(y) * 7 // 10
+    first = nb.Part(x[:cut], y[:cut], "first 70% of the file")
     about = "1.1", "softmax classifier, trained on the first 42,000 of the file"
     for seed in SEEDS:
         model = nb.fit(SOFTMAX, first, seed=seed, **CHOSEN).model
-        sixths = (nb.predict(model, x[42000:]) == y[42000:]).reshape(6, 3000)
+        sixths = (nb.predict(model, x[cut:]) == y[cut:]).reshape(6, -1)
         for k, accuracy in enumerate(100 * sixths.mean(axis=1), start=1):
             measure = f"accuracy (%), sixth {k} of the rest"
             yield *about, seed, measure, f"{accuracy:.2f}"
         right = sixths.sum(axis=1)
-        p = chi2_contingency([right, 3000 - right]).pvalue
+        p = chi2_contingency([right, sixths.shape[1] - right]).pvalue
         yield *about, seed, "chi-square p, six equal accuracies", f"{p:.1g}"
 
 
@@ -75,6 +76,7 @@ def exercise_5():
     target = C0.forward(x)
     windows = np.lib.stride_tricks.sliding_window_view(x, (5, 5), axis=(2, 3))
     patches = windows.transpose(0, 2, 3, 1, 4, 5).reshape(-1, 75)
+    A = patches.T @ patches
     for seed in SEEDS:
         normal = np.random.default_rng(seed).standard_normal(target.shape)
         noisy = target + 0.1 * normal
@@ -83,12 +85,13 @@ def exercise_5():
         error = np.linalg.norm(solution.T.reshape(W0.shape) - W0) / np.linalg.norm(W0)
         yield "Q5", "least squares", seed, "filter error", f"{error:.4f}"
         for rate in 2.0, 0.5:
-            rule = partial(nb.Whitened, rate, patches.T @ patches)
+            rule = nb.Whitened(rate, A)
+            watch = partial(nb.measure, x=x, target=noisy, W0=W0)
             C = nb.new_layer(nb.Fast_Convolution_Layer)
-            _, history = nb.descend(C, x, noisy, W0, rule, passes=60)
+            _, history = nb.descend(C, x, noisy, rule, passes=60, watch=watch)
             for passes in 20, 60:
                 settings = f"whitened descent, rate {rate}, {passes} passes"
-                error = f"{history[passes, 1]:.4f}"
+                error = f"{history[passes].error:.4f}"
                 yield "Q5", settings, seed, "filter error", error
 
 

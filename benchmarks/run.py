@@ -16,10 +16,14 @@ from statistics import median
 
 import numpy as np
 import sklearn
-import torch
 from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_info, threadpool_limits
-from torch import nn
+
+try:
+    import torch
+    from torch import nn
+except ImportError:  # the tests do without it; main says what is missing
+    torch = None
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 from load_definitions import ROOT, load_definitions
@@ -88,7 +92,8 @@ def torch_epoch(model, part, batch):
 
 def sklearn_epoch(model, part, batch):
     """One pass of scikit-learn's network; a softmax classifier if nothing is hidden."""
-    hidden = [layer.W.shape[1] for layer in getattr(model, "layers", [])[:-1:2]]
+    layers = model.weighted() if isinstance(model, nb.Network) else [model]
+    hidden = [layer.W.shape[1] for layer in layers[:-1]]
     net = MLPClassifier(
         hidden, solver="sgd", batch_size=batch, learning_rate_init=RATE, momentum=0,
         alpha=2 * LAM * batch, max_iter=1, random_state=0,
@@ -166,6 +171,8 @@ def table_line(rounds, what, opponent, ours, theirs, aim, tolerance):
 
 
 def main(rounds):
+    if torch is None:
+        sys.exit("PyTorch is missing: pip install -r benchmarks/requirements.txt")
     torch.set_num_threads(1)
     torch.manual_seed(0)
     threadpool_limits(1)

@@ -172,15 +172,11 @@ class Seen(Rehearsal):
 
     def axes(self, section, x="", y="", title=""):
         """The first axes in a section whose labels and title have all these words."""
-        for fig in self.figures(section):
-            for ax in fig.axes:
-                said = zip(
-                    (x, y, title),
-                    (ax.get_xlabel(), ax.get_ylabel(), ax.get_title()),
-                    strict=True,
-                )
-                if all(word in text for words, text in said for word in words.split()):
-                    return ax
+        for ax in (ax for fig in self.figures(section) for ax in fig.axes):
+            texts = ax.get_xlabel(), ax.get_ylabel(), ax.get_title()
+            pairs = zip((x, y, title), texts, strict=True)
+            if all(word in text for words, text in pairs for word in words.split()):
+                return ax
         pytest.fail(f"section {section} has no axes of {x} and {y}")
 
     def pictures(self, section, count, colours=False):

@@ -1,5 +1,5 @@
-"""Question 4 and its fast layer: outputs and blur against SciPy, CIFAR-10's bytes.
-(Gradients against finite differences are in test_layers.py.)
+"""Question 4 and its fast layer: outputs against SciPy, CIFAR-10's bytes. (Gradients
+against finite differences are in test_layers.py.)
 
 Speaks when a stride, padding or dilation is not what PyTorch and SciPy mean by it, when
 the fast layer differs, or load_cifar gives other than 1,000 images or the sample."""
@@ -14,7 +14,6 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 from load_definitions import ROOT
-from scipy import ndimage
 from scipy.signal import correlate
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
@@ -145,16 +144,3 @@ def test_download_cifar(nb, folder, tmp_path, known_hash):
     files = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
     expected = {SAMPLE.name} if known_hash else {SAMPLE.name, MEMBER, ARCHIVE}
     assert (len(images), files) == (20 if known_hash else 1000, expected)
-
-
-@pytest.mark.parametrize(("size", "sigma"), [(9, 1.0), (13, 1.5)])
-def test_blur_is_scipy_s(nb, rng, size, sigma):
-    """SciPy's default ends at 4 sigma, as filters of these sizes do."""
-    images = rng.random((2, 3, 12, 9))
-    expected = ndimage.gaussian_filter(images, (0, 0, sigma, sigma), mode="nearest")
-    found = nb.blur(images, size, sigma)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-14)
-    bell = np.exp(-((np.arange(size) - size // 2) ** 2) / (2 * sigma**2))
-    expected = np.eye(3)[:, :, None, None] * np.outer(bell, bell) / bell.sum() ** 2
-    found = nb.gaussian_filters(size, sigma)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-14)

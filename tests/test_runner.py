@@ -1,12 +1,13 @@
 """What tools/run_notebook.py promises to whoever types it, on small notebooks.
 
 A run leaves an executed copy and its page in build/, and touches nothing else; it says
-what it does, a line a cell, and moves nothing where no terminal is; what a user has set
-for Python, IPython or Matplotlib does not change it. With --save, notebook, README and
-picture are brought up to date together, or not at all. However it ends (a cell fails,
-the kernel dies, a signal, a closed pipe, a full disk), what has run is kept, a sentence
-says where, and no process is left. A data file that cannot be read, a file that is no
-notebook, an old Python: a sentence before the run.
+what it does, a line a section, and moves nothing where no terminal is; what a user has
+set for Python, IPython or Matplotlib does not change it. With --save, notebook, README
+and picture are brought up to date together, or not at all. However it ends (a cell
+fails, the kernel dies, a signal, a closed pipe, a full disk), what has run is kept, a
+sentence says where, and no process and no temporary file is left. A data file that
+cannot be used, a file that is no notebook, an old Python, a package that is not there:
+a sentence before the run. What is imported is declared, in two files that agree.
 When a test speaks, one of these promises is broken; no wording is held, but for names.
 """
 
@@ -14,11 +15,19 @@ import ast
 import base64
 import gzip
 import io
+import math
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
+from importlib.metadata import packages_distributions
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
+from unittest.mock import patch
 
 import execute
 import nbformat
@@ -27,7 +36,8 @@ import psutil
 import pytest
 import runner
 from code_hash import code_hash
-from load_definitions import ROOT
+from jupyter_client.manager import start_new_kernel
+from load_definitions import ROOT, definition_source
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
@@ -45,11 +55,12 @@ def png(pixels):
 
 DOT = png(np.full((1, 1, 3), 99, np.uint8))
 HEAD = "| section | asked | found |\n| --: | :-- | :-- |\n"
-OLD, NEW = "| 1.9 | Test | 12.3% |", "| 1.9 | Test | 91.9% |"
+OLD, NEW = "| 1.9 | Test | 12.3% |", "| 1.9 | Test | 91.9%<br>both |"
+LINKED = NEW.replace("1.9", "[1.9](#1.9-Test-accuracy)", 1)  # as page 1 has it
 README = f"{OLD}\n\n<!-- results -->\n{HEAD}{OLD}\n<!-- /results -->\n\n{OLD}\n"
 BAR = "for _ in tqdm(range(3), 'bar', file=sys.stdout, leave=False, ncols=50): pass"
 CELLS = {
-    "setup-share": "SHARE = 1.0  # of the images",
+    "share": "SHARE = 1.0  # of the images",
     "answers": f"""\
 import os, sys, warnings
 from IPython.display import Markdown, display
@@ -62,7 +73,8 @@ print("Ω, data", open("data.txt").read())
 {BAR}""",
     "bar": BAR,
     "settings": """\
-print("intruder" in globals(), os.environ["MPLBACKEND"].startswith("module:"))
+backend = os.environ["MPLBACKEND"]
+print("intruder" in globals(), __debug__, backend.startswith("module:"))
 from matplotlib import pyplot as plt
 print(plt.rcParams["lines.linewidth"])
 import tempfile
@@ -72,7 +84,7 @@ plt.plot([1, 2]);""",
 about = {{"image/png": {{"alt": "a dot"}}}}
 display({{"image/png": {DOT!r}}}, raw=True, metadata=about)""",
     "end": f"""\
-display(Markdown({HEAD + NEW!r}), display_id="answers", update=True)
+display(Markdown({HEAD + LINKED!r}), display_id="answers", update=True)
 print("1 of 1 answered")""",
 }
 BUILD = {"build/made up.ipynb", "build/made up.html"}
@@ -85,6 +97,7 @@ def make_notebook(folder, sources, **outputs):
     for name, source in sources.items():
         cells.append(new_code_cell(source, id=name, outputs=[outputs.get(name, old)]))
         cells[-1].metadata.execution = {"iopub.status.busy": "2026-01-01"}
+        cells[-1].metadata.tags = ["parameters"] if name == "share" else []
     folder.mkdir(exist_ok=True)
     nbformat.write(new_notebook(cells=cells), folder / "made up.ipynb")
     (folder / "data.txt").write_text("42")
@@ -108,25 +121,18 @@ def built(path):
     return notebook, {cell.id: cell for cell in execute.code_cells(notebook)}
 
 
-def start(path, *options, **environment):
-    """The tool at work, with options of Python, its output in pipes."""
-    return subprocess.Popen(
-        [sys.executable, *options, TOOL, path],
-        env=os.environ | {"PYTHONIOENCODING": "utf-8"} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        errors="replace",
-    )
+def start(path, *options, tool=TOOL, **environment):
+    """A tool at work, with options of Python, its output in pipes."""
+    pipes = {"stdout": PIPE, "stderr": PIPE, "encoding": "utf-8", "errors": "replace"}
+    settings = os.environ | {"PYTHONIOENCODING": "utf-8"} | environment
+    command = [sys.executable, *options, tool, path]
+    return subprocess.Popen(command, env=settings, **pipes)
 
 
 def main(path, *options):
     """What the command line does, in this process."""
-    kept, sys.argv = sys.argv, ["run_notebook.py", str(path), *options]
-    try:
+    with patch.object(sys, "argv", ["run_notebook.py", str(path), *options]):
         runner.main([])
-    finally:
-        sys.argv = kept
 
 
 # A run that ends well
@@ -138,18 +144,24 @@ def ran(tmp_path_factory):
     console of Windows: its path, the files before, what it printed."""
     path = make_notebook(tmp_path_factory.mktemp("a run"), CELLS)
     before = files(path.parent)
+    remnant = path.parent / "data" / "tmpa_long_1"  # of a download
+    remnant.parent.mkdir()
+    remnant.touch()
+    os.utime(remnant, (0, 0))
     user = tmp_path_factory.mktemp("user")
-    (user / "profile_default" / "startup").mkdir(parents=True)
-    (user / "profile_default" / "startup" / "a.py").write_text("intruder = 1")
-    (user / "python.py").write_text("intruder = 2")
-    (user / "matplotlibrc").write_text("lines.linewidth: 9")
-    (user / "kernels" / "python3").mkdir(parents=True)
-    no_kernel = '{"argv": ["no-such-python"], "language": "?", "display_name": "?"}'
-    (user / "kernels" / "python3" / "kernel.json").write_text(no_kernel)
+    for name, text in {
+        "profile_default/startup/a.py": "intruder = 1",
+        "python.py": "intruder = 2",
+        "matplotlibrc": "lines.linewidth: 9",
+        "kernels/python3/kernel.json": '{"argv": ["no"], "language": "", "name": ""}',
+    }.items():
+        (user / name).parent.mkdir(parents=True, exist_ok=True)
+        (user / name).write_text(text)
     names = "IPYTHONDIR", "JUPYTER_PATH", "MATPLOTLIBRC"
     settings = {name: str(user) for name in names} | {
         "JUPYTER_PREFER_ENV_PATH": "0",
         "MPLBACKEND": "Agg",
+        "PYTHONOPTIMIZE": "1",
         "PYTHONSTARTUP": str(user / "python.py"),
         "PYTHONWARNINGS": "ignore",
         "PYTHONIOENCODING": "cp1252",
@@ -162,14 +174,15 @@ def ran(tmp_path_factory):
 
 def test_it_touches_nothing_but_build(ran):
     assert_only_build_is_new(ran[1], files(ran[0].parent))
+    assert not [*(ran[0].parent / "data").iterdir()]
     page = (ran[0].parent / "build" / "made up.html").read_text(encoding="utf-8")
     assert "91.9%" in page and DOT in page and "Ω" in page
 
 
-def test_a_line_a_cell_and_warnings_and_nothing_moves_in_a_pipe(ran):
+def test_a_line_a_section_and_warnings_and_nothing_moves_in_a_pipe(ran):
     path, _, out = ran
-    lines = [line for line in out.splitlines() if "1.1 Test" in line]
-    assert len(lines) == len(CELLS) and all(line.endswith(" s") for line in lines)
+    (line,) = [line for line in out.splitlines() if "1.1 Test" in line]
+    assert line.endswith(" s") and f"{len(CELLS) + 1}/{len(CELLS) + 1}]" in line
     assert "mind the gap" in out and str(path.parent / "build" / path.name) in out
     assert "\r" not in out and "%|" not in out
 
@@ -181,18 +194,18 @@ def test_outputs_are_clean_and_page_1_is_filled(ran):
     assert [o.text for o in cells["noise"].outputs] == ["Ω, data 42\n"]
     assert not cells["bar"].outputs
     (table,) = cells["answers"].outputs
-    assert table.data["text/markdown"] == HEAD + NEW
+    assert table.data["text/markdown"] == HEAD + LINKED
     assert [o.get("text") for o in cells["end"].outputs] == ["1 of 1 answered\n"]
     (dot,) = cells["staircase"].outputs
     assert dot.metadata["image/png"]["alt"] == "a dot"
-    assert "version" not in str(notebook.metadata)  # the same on each machine
+    assert notebook.metadata.language_info.nbconvert_exporter == "python"  # as Lab has
     assert notebook.metadata.code_sha256 == code_hash(notebook)
 
 
 def test_settings_of_the_user_do_not_reach_it(ran):
     text, picture = built(ran[0])[1]["settings"].outputs
     *lines, folder = text.text.splitlines()
-    assert lines == ["False True", "1.5"] and "image/png" in picture.data
+    assert lines == ["False True True", "1.5"] and "image/png" in picture.data
     assert not Path(folder).exists()  # temporary files go with the run
 
 
@@ -202,23 +215,20 @@ def test_in_a_terminal_bars_move_in_a_line_that_fits(tmp_path):
 
     path = make_notebook(tmp_path, dict(list(CELLS.items())[:3]))
     ours, its = pty.openpty()
-    settings = {"TERM": "xterm", "COLUMNS": "60", "PYTHONIOENCODING": "utf-8"}
-    tool = subprocess.Popen(
-        [sys.executable, TOOL, path], stdout=its, stderr=its, env=os.environ | settings
-    )
+    terminal = {"TERM": "xterm", "COLUMNS": "60", "PYTHONIOENCODING": "utf-8"}
+    ends = {"stdout": its, "stderr": its, "env": os.environ | terminal}
+    tool = subprocess.Popen([sys.executable, TOOL, path], **ends)
     os.close(its)
     text = b""
-    try:
+    with suppress(OSError):  # on Linux, when nobody writes any more
         while part := os.read(ours, 4096):
             text += part
-    except OSError:  # on Linux, when nobody writes any more
-        pass
     assert tool.wait(timeout=PATIENCE) == 0
     shown = [part.strip("\n") for part in text.decode().split("\r")]
     lines = [part for part in shown if "1.1 Test" in part]
     bars = [part for part in shown if "%|" in part]
     assert bars and all(len(part) <= 60 for part in bars + lines)
-    assert len([line for line in lines if line.endswith(" s")]) == 3
+    assert len([line for line in lines if line.endswith(" s")]) == 1
 
 
 @pytest.fixture
@@ -230,7 +240,7 @@ def runs(monkeypatch):
         sources.append(notebook.cells[1].source)
         for output in runner.outputs(notebook, "answers"):
             if "data" in output:
-                table = output.data["text/markdown"].replace(OLD, NEW)
+                table = output.data["text/markdown"].replace(OLD, LINKED)
                 output.data["text/markdown"] = table
 
     monkeypatch.setattr(runner, "run", run)
@@ -250,7 +260,7 @@ def test_quick_takes_a_twentieth(tmp_path, runs):
 # --save
 
 
-def filled(folder, answers=HEAD + NEW, end="1 of 1 answered"):
+def filled(folder, answers=HEAD + LINKED, end="1 of 1 answered"):
     """A notebook with the outputs that saving is about."""
     table = new_output("display_data", {"text/markdown": answers})
     picture = new_output("display_data", {"image/png": DOT})
@@ -284,8 +294,9 @@ def test_save_saves_all_or_nothing(tmp_path, runs, monkeypatch, why):
     assert_only_build_is_new(before, files(tmp_path))
 
 
-def test_with_a_note_save_leaves_readme_and_picture(tmp_path, runs, capsys):
-    main(filled(tmp_path, answers=f"**Note.** A try.\n\n{HEAD + NEW}"), "--save")
+def test_with_a_note_save_leaves_readme_and_picture(tmp_path, runs, capsys, nb):
+    with patch.object(nb, "NOTES", ["A try."]):  # as the notebook shows it
+        main(filled(tmp_path, answers=nb.answers_table().data), "--save")
     after = files(tmp_path)
     assert after["README.md"].decode() == README and "A try." in capsys.readouterr().out
     assert "docs/staircase.png" not in after
@@ -297,12 +308,9 @@ def test_where_build_has_no_room_it_is_kept_elsewhere(tmp_path, runs, capsys):
     (tmp_path / "build").write_text("in the way")
     before = files(tmp_path)
     main(path)
-    lines = capsys.readouterr().out.splitlines()
-    written = [Path(x.partition("written: ")[2]) for x in lines if "written: " in x]
-    for kept in written:
-        kept.unlink()
-    kept.parent.rmdir()
-    assert len(written) == 2 and files(tmp_path) == before
+    notebook, page = map(Path, re.findall("written: (.*)", capsys.readouterr().out))
+    assert page.exists() and files(tmp_path) == before
+    shutil.rmtree(notebook.parent)
 
 
 def test_the_hash_is_of_code_alone():
@@ -315,18 +323,23 @@ def test_the_hash_is_of_code_alone():
 @pytest.mark.parametrize(("side", "kept"), [(60, True), (200, False)])
 def test_only_large_pictures_lose_colours(side, kept):
     pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
-    small = base64.b64decode(execute.smaller(png(pixels)))
-    picture = Image.open(io.BytesIO(small)).convert("RGB")
-    assert np.array_equal(picture, pixels) == kept
-    assert kept or len(picture.getcolors(65536)) == 256
+    small = io.BytesIO(base64.b64decode(execute.smaller(png(pixels))))
+    assert np.array_equal(Image.open(small).convert("RGB"), pixels) == kept
 
 
 # Ends before the first cell
 
 
-LABELS, FILTERS = runner.MNIST[3], "C0_weights.npy"
+def idx(*sizes):
+    """A file in MNIST's format of zeros of these sizes."""
+    head = bytes([0, 0, 8, len(sizes)]) + b"".join(n.to_bytes(4, "big") for n in sizes)
+    return gzip.compress(head + bytes(math.prod(sizes)))
+
+
+LABELS, FILTERS, MISFIT = runner.MNIST[3], "C0_weights.npy", idx(6)
 HARMS = [(name, harm) for name in (LABELS, FILTERS) for harm in (None, b"", b"?" * 99)]
-HARMS += [(LABELS, gzip.compress(bytes(9_999))[:-5]), (FILTERS, np.ones((20, 5, 5)))]
+HARMS += [(LABELS, harm) for harm in (idx(7)[:-5], idx(7, 1), MISFIT)]
+HARMS += [(FILTERS, np.ones((20, 5, 5))), (FILTERS, np.array([{}]))]
 HARMS += [(FILTERS, number * np.ones((20, 3, 5, 5))) for number in (0, np.nan, 1j)]
 
 
@@ -335,17 +348,21 @@ def test_a_bad_data_file_is_named_with_its_remedy(tmp_path, runs, name, harm):
     path = make_notebook(tmp_path, {"a": f'"data/mnist", "{FILTERS}"'})
     (tmp_path / "data" / "mnist").mkdir(parents=True)
     for each in runner.MNIST:
-        (tmp_path / each).write_bytes(gzip.compress(bytes(9_999)))
+        (tmp_path / each).write_bytes(idx(7, 3, 3) if "images" in each else idx(7))
     np.save(tmp_path / FILTERS, np.ones((20, 3, 5, 5)))
     (tmp_path / name).unlink()
     if isinstance(harm, bytes):
         (tmp_path / name).write_bytes(harm)
+        (tmp_path / ".git").mkdir()
     elif harm is not None:
         np.save(tmp_path / name, harm)
     try:
         main(path)
     except SystemExit as end:
-        assert name in end.code and end.code.endswith(f"git checkout {name}")
+        assert name in end.code and "pickle" not in end.code
+        git = isinstance(harm, bytes) and shutil.which("git")
+        assert ("git checkout" if git else "archive") in end.code
+        assert harm is not MISFIT or "6 labels for 7 images" in end.code
     assert len(runs) == (name == "data.txt")
 
 
@@ -357,12 +374,19 @@ def test_a_file_that_is_no_notebook_is_named(tmp_path, content):
         main(tmp_path / "some.ipynb")
 
 
-def test_an_old_python_gets_a_line():
-    ast.parse(TOOL.read_text(encoding="utf-8"), feature_version=(3, 6))
-    old = f"""import runpy, sys; sys.version_info = (3, 8)
-runpy.run_path({str(TOOL)!r}, run_name='__main__')"""
-    run = subprocess.run([sys.executable, "-c", old], capture_output=True, text=True)
-    assert "3.10" in run.stderr and len(run.stderr.splitlines()) == 1
+@pytest.mark.parametrize("name", ["run_notebook", "make_page"])
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [("3, 8", "3.10"), ("*sys.version_info,", "-r requirements.txt")],
+)
+def test_an_old_python_or_one_without_packages_gets_a_line(name, version, said):
+    for source in TOOL, TOOL.with_stem("start"):
+        ast.parse(source.read_text(encoding="utf-8"), feature_version=(3, 6))
+    code = f"""import runpy, sys; sys.path.insert(0, {str(TOOL.parent)!r})
+sys.version_info = ({version}); runpy.run_module({name!r}, run_name="__main__")"""
+    command = [sys.executable, "-S", "-c", code]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert said in run.stderr and len(run.stderr.splitlines()) == 1
 
 
 # Ends in the run
@@ -375,12 +399,6 @@ open("ids.txt", "w").write(f"{os.getpid()} {child.pid}")
 print("so far", flush=True)
 print("ready", file=sys.stderr, flush=True)
 """
-
-
-def alive(ids):
-    """Which of the processes are still at work."""
-    processes = [psutil.Process(pid) for pid in ids if psutil.pid_exists(pid)]
-    return [p.pid for p in processes if p.status() != psutil.STATUS_ZOMBIE]
 
 
 def partial(folder, last):
@@ -397,7 +415,9 @@ def assert_kept(path, message):
     assert last.outputs[0].text == "so far\n"
     assert (path.parent / "build" / "made up.html").exists()
     assert "from an earlier run" in path.read_text(encoding="utf-8")
-    assert not alive(map(int, (path.parent / "ids.txt").read_text().split()))
+    ids = map(int, (path.parent / "ids.txt").read_text().split())
+    left = [psutil.Process(pid) for pid in ids if psutil.pid_exists(pid)]
+    assert not [p for p in left if p.status() != psutil.STATUS_ZOMBIE]
 
 
 @pytest.mark.parametrize(
@@ -412,7 +432,18 @@ def test_a_cell_that_fails_and_a_kernel_that_dies(tmp_path, last, reason):
     assert_kept(path, end.value.code)
 
 
-TALKS = "while True: print(1, file=sys.stderr, flush=True); time.sleep(0.1)"
+TALKS = """
+from pathlib import Path
+download = Path("data", "tmpa_long_1")
+download.touch()
+try:
+    while True:
+        print(1, file=sys.stderr, flush=True)
+        time.sleep(0.1)
+finally:
+    time.sleep(0.5)
+    download.unlink()
+"""
 CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129, "closed pipe": 1}
 
 
@@ -420,10 +451,10 @@ CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129, "closed pipe": 1}
 def test_signals_and_closed_pipes(tmp_path):
     tools = {}
     for name in CODES:
-        ignored = name == "SIGHUP" and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-        if ignored:  # under nohup
-            continue
+        if name == "SIGHUP" and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+            continue  # under nohup
         tools[name] = start(partial(tmp_path / name, TALKS))
+        (tmp_path / name / "data").mkdir()
         while "ready" not in tools[name].stdout.readline():
             assert tools[name].poll() is None, tools[name].stderr.read()
     for name, tool in tools.items():  # all are at work; they end side by side
@@ -435,13 +466,16 @@ def test_signals_and_closed_pipes(tmp_path):
         errors = tool.stderr.read()
         assert tool.wait(timeout=PATIENCE) == CODES[name]
         assert_kept(tmp_path / name / "made up.ipynb", errors)
+        assert not [*(tmp_path / name / "data").iterdir()]
 
 
 @posix
-@pytest.mark.parametrize("when", ["it is imported", "the kernel starts"])
-def test_a_signal_while(tmp_path, when):
-    tool = start(partial(tmp_path, "time.sleep(600)"), "-X", "importtime")
-    while "argparse" not in tool.stderr.readline():
+@pytest.mark.parametrize("when", ["run_notebook", "make_page", "the kernel starts"])
+def test_a_signal_while_it_is_imported_or(tmp_path, when):
+    tool = TOOL.with_stem("make_page" if when == "make_page" else TOOL.stem)
+    path = partial(tmp_path, "time.sleep(600)")
+    tool = start(path, "-X", "importtime", tool=tool)
+    while "nbformat" not in tool.stderr.readline():
         assert tool.poll() is None
     children = []
     while when == "the kernel starts" and not children:
@@ -450,3 +484,44 @@ def test_a_signal_while(tmp_path, when):
     _, errors = tool.communicate(timeout=PATIENCE)
     assert tool.returncode == 130 and "Traceback" not in errors
     assert not psutil.wait_procs(children, timeout=PATIENCE)[1]  # it sees our end
+
+
+PARALLEL = """
+pixels = in_file(np.ones((9, 784)))
+assert side_by_side([delayed(np.sum)(pixels)] * 4, "") == [9 * 784] * 4
+"""
+
+
+def test_a_kernel_that_a_server_shuts_down_leaves_nothing(tmp_path):
+    names = "TMPDIR", "TEMP", "TMP", "JOBLIB_TEMP_FOLDER"
+    settings = {"env": os.environ | dict.fromkeys(names, str(tmp_path)), "cwd": ROOT}
+    manager, client = start_new_kernel(**settings, stdout=DEVNULL, stderr=DEVNULL)
+    reply = client.execute_interactive(definition_source() + PARALLEL, timeout=PATIENCE)
+    assert reply["content"]["status"] == "ok" and list(tmp_path.iterdir())
+    client.stop_channels()
+    manager.shutdown_kernel()
+    end = time.monotonic() + 60
+    while (left := list(tmp_path.iterdir())) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not left
+
+
+# What is declared
+
+
+def test_what_is_imported_is_declared_and_in_one_way():
+    names = "requirements.txt", "tests/requirements.txt", "pyproject.toml"
+    *texts, project = [(ROOT / name).read_text("utf-8") for name in names]
+    lists = [re.findall(r"^[A-Za-z].*>=.*,<.*", text, re.M) for text in texts]
+    quoted = re.findall(r"\[\n(.*?)\n\]", project, re.S)
+    assert [re.findall('"(.*)"', part) for part in quoted] == lists
+    declared = {re.match(r"[\w.-]+", line)[0].lower() for line in lists[0]}
+    pinned = (ROOT / "constraints.txt").read_text("utf-8").lower()
+    assert not [name for name in declared if f"\n{name}==" not in pinned]
+    sources = [file.read_text("utf-8") for file in TOOL.parent.glob("*.py")]
+    nodes = [n for s in [definition_source(), *sources] for n in ast.walk(ast.parse(s))]
+    names = {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    owners = packages_distributions()
+    used = {d.lower() for n in names for d in owners.get(n.partition(".")[0], ())}
+    assert used and not used - declared

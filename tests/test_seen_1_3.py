@@ -16,6 +16,7 @@ from rehearsal import fingerprints
 from scipy.special import logsumexp
 from seen import (
     QUESTIONS,
+    are,
     check_log,
     curves,
     difference,
@@ -72,7 +73,7 @@ def test_the_first_run(seen, q):
             columns.append(f"{part} {word}")
     lines = [line for line in seen.lines(section, "%") if re.match(r" *\d", line)]
     epochs = [int(numbers(line)[0][0]) for line in lines]
-    assert epochs == [1, *range(2, len(run.log) + 1, 2)]  # "every second", page 1
+    assert epochs == [*range(1, len(run.log) + 1)]
     for epoch, line in zip(epochs, lines, strict=True):
         row = run.log[epoch - 1]
         told = [row[c] * (100 if "accuracy" in c else 1) for c in columns]
@@ -158,7 +159,7 @@ def test_the_tuning_figure_and_tables(seen, q):
             expected = np.transpose([(t[0], t[k]) for t in expected])
             np.testing.assert_allclose(drawn, expected)
         assert len(curves(ax)) == len(runs_of) and word in label
-    header, rows = seen.table(section, "training / validation / difference")
+    header, rows = seen.table(section, "training / validation", "difference")
     assert len(rows) == len(runs_of) and "learning rate" in header[1]
     for name, *cells in rows:
         assert name.startswith(word)
@@ -167,16 +168,16 @@ def test_the_tuning_figure_and_tables(seen, q):
             assert says(rate, value) and says(cell, *expected)
             best = expected[1] == max(percent(tried, "valid"))
             assert cell.startswith("**") == cell.endswith("**") == best
-    header, rows = seen.table(section, "training", "validation (%), seeds")
-    assert header[0] == word and says(header[3], *(run.seed for run in leaders[0]))
+    header, rows = seen.table(section, "seeds", "training (%)", "validation (%)")
+    assert says(header[0], *(run.seed for run in leaders[0]))
     means = [np.mean(percent(runs, "valid")) for runs in leaders]
-    assert means == sorted(means, reverse=True) and "below the best" in header[4]
+    assert means == sorted(means, reverse=True) and "below the best" in header[3]
     best = seen.mean_hits(leaders[0])
-    for runs, (value, rate, trained, valid, below) in zip(leaders, rows, strict=True):
+    for runs, (pair, trained, valid, below) in zip(leaders, rows, strict=True):
         assert runs is leaders[0] or says(
             below, *difference(best, seen.mean_hits(runs))
         )
-        assert says(f"{value} {rate}", *pair_of(runs[0], given))
+        assert says(pair, *pair_of(runs[0], given))
         assert says(trained, *mean_sd(percent(runs, "train")))
         assert says(valid, *mean_sd(percent(runs, "valid")))
 
@@ -192,7 +193,7 @@ def test_what_was_chosen_is_tested(seen, q):
     found = seen.answer(QUESTIONS[q][3], "best performing class")
     results = [interval(hits[test.y == k]) for k in range(10)]
     accuracies = [accuracy for accuracy, _, _ in results]
-    assert re.match("best.*worst", found)
+    assert re.match("(?s)best.*worst", found)
     for text, choose in zip(found.split("worst"), (np.argmax, np.argmin), strict=True):
         k = choose(accuracies)
         (_, low, high), (text, near) = results[k], text.split("overlapping")
@@ -275,7 +276,7 @@ def test_q1_sizes_and_minibatches(seen):
     assert seen.lines("1.1")[0] == str(len(training.y))
     for part in seen.parts:
         (line,) = seen.lines("1.1", f"{part.name}:")
-        assert says(line, *part.x.shape, *part.y.shape)
+        assert are(line, [*part.x.shape, *part.y.shape])
     epochs = [re.findall(r"\d", t)[1:] for t in seen.lines("1.2", "epoch")]
     assert len(epochs) == 2 and epochs[0] != epochs[1]
     assert all(sorted(order) == list("0123456789") for order in epochs)
@@ -288,10 +289,6 @@ def test_q1_checks_before_the_first_run(seen):
     calls = seen.of("check_gradient")
     wrong = [c.section for c in calls if isinstance(c.result, AssertionError)]
     assert wrong == ["1.4"] and seen.lines("1.4", "AssertionError")
-    naive, safe = (numbers(line)[0][0] for line in seen.lines("1.4", "nan in"))
-    assert naive > 50 and safe == 0
-    read = [read for read in seen.reads if read.section == "1.4"][-1]
-    assert read.x.max() == 255 and read.W.std() == pytest.approx(0.05, rel=0.1)
     (line,), training = seen.lines("1.5", "training images"), seen.parts[0]
     W = next(read for read in seen.reads if read.section == "1.5").W
     scores = training.x @ W
@@ -363,16 +360,16 @@ def test_q1_scikit_learn_gets_the_same_problem(seen):
     (longer,) = seen.fits("1.11")  # "nine times the epochs"
     assert settings_of(longer) == settings_of(ours) | {"epochs": 45}
     assert longer.seed == ours.seed
-    for label in seen.answer("1.11", "training / test").split(";"):
+    for label in seen.answer("1.11", "training / test").split("\n"):
         right = [np.mean(seen.classify(label, p.x) == p.y) for p in (training, test)]
         assert says(label, 100 * right[0], 100 * right[1])
-    weights = logistic.coef_.T, ours.model.W, longer.model.W
-    J = [loss_of(training.x @ W, training.y) + lam * np.sum(W**2.0) for W in weights]
-    lines = seen.lines("1.11", "J =")
-    for name, value, line in zip(("Logistic", "ours:", "45"), J, lines, strict=True):
-        (j, _), (above, _) = numbers(line.split("J")[1])
-        assert name in line and j == pytest.approx(value, abs=1.1e-5)
-        assert above == pytest.approx(100 * value / J[0] - 100, abs=0.02, rel=1e-3)
+    weights = ours.model.W, longer.model.W, None, None, logistic.coef_.T
+    _, rows = seen.table("1.11", "J")
+    for (*_, J), W in zip(rows, weights, strict=True):
+        if W is not None:
+            W = W.astype(np.float64)
+            assert says(J, loss_of(training.x @ W, training.y) + lam * np.sum(W**2))
+        assert (J == "") == (W is None)
 
 
 def test_q1_sets_samples_and_initial_weights(seen):
@@ -398,25 +395,16 @@ def test_q1_sets_samples_and_initial_weights(seen):
 
 def test_templates_are_the_weights(seen):
     grown = loop(seen)
-    _, _, names = seen.pictures("1.6", 30)
+    arrays, titles, names = seen.pictures("1.6", 30)
     steps = [int(numbers(name)[0][0]) for name in names]
     assert steps == [0, 10, 50]  # there are no more in the rehearsal
-    first, _, second = seen.chosen(3)[0].model.layers
-    strongest = np.argsort(-np.linalg.norm(second.W, axis=1))[:5]
-    for section, words, weights, count in (
-        ("1.6", ("0 st", "10 st", "50 st"), [grown[k].W for k in steps], 30),
-        ("3.6", ("incoming",), [first.W[:, strongest]], 5),
-    ):
-        arrays, titles, names = seen.pictures(section, count)
-        scales = [np.percentile(np.abs(W), 99.5) for W in weights]
-        scaled = [W.T / scale for W, scale in zip(weights, scales, strict=True)]
-        np.testing.assert_allclose(rows_of(arrays), np.concatenate(scaled), atol=1e-5)
-        for word, name, scale in zip(words, names, scales, strict=True):
-            assert word in name and says(name, scale)
-        image = next(f.axes[0].images for f in seen.figures(section))[0]
-        (red, _, blue, _), (low_red, _, low_blue, _) = image.cmap([1.0, 0.0])
-        assert red > blue and low_red < low_blue  # "orange positive, purple negative"
-        assert section == "3.6" or titles[:10] == list("0123456789")
+    assert titles[:10] == list("0123456789")
+    weights = [grown[k].W for k in steps]
+    scales = [np.percentile(np.abs(W), 99.5) for W in weights]
+    scaled = [W.T / scale for W, scale in zip(weights, scales, strict=True)]
+    np.testing.assert_allclose(rows_of(arrays), np.concatenate(scaled), atol=1e-5)
+    for name, scale in zip(names, scales, strict=True):
+        assert " st" in name and says(name, scale)
 
 
 def test_q1_surest_mistakes(seen):
@@ -444,11 +432,13 @@ def test_q1_surest_mistakes(seen):
 
 
 def test_q1_the_table_of_classifiers(seen):
-    header, rows = seen.table("1.11", "accuracy", "ours − it (points ± standard error)")
+    header, rows = seen.table(
+        "1.11", "accuracy", "ours − it", "(points ± standard error)"
+    )
     parts = {part.name: part for part in seen.parts}
     ours = hits_of(seen.chosen(1)[0].model, parts["test"])
     assert len(rows) == 5 and header[1:4] == list(parts)
-    for name, *cells, against in rows:
+    for name, *cells, against, _ in rows:
         for set_name, cell in zip(header[1:4], cells, strict=True):
             hits = seen.classify(name, parts[set_name].x) == parts[set_name].y
             assert says(cell, 100 * np.mean(hits))
@@ -462,26 +452,44 @@ def test_q3_beyond_the_grid(seen):
     tried, leaders, given = seen.tuning(3)
     known = [*tried, *itertools.chain(*leaders)]
     runs = [run for run in seen.fits("3.4") if not any(run is k for k in known)]
-    pairs = [tuple(pair_of(run, given)) for run in runs]
-    assert pairs == [(16, 0.2), (16, 0.4), (64, 1.6), (128, 1.6)]
-    assert {given["grid"]["batch_size"][0], max(given["grid"]["learning_rate"])} == {
-        32,
-        0.8,
-    }
+    sizes, rates = given["grid"]["batch_size"], given["grid"]["learning_rate"]
     top = max(tried, key=lambda run: run.valid)
     (line,) = seen.lines("3.4", "best of the grid", "validation")
     assert says(line, *pair_of(top, given), 100 * top.valid)
-    best = seen.mean_hits([top])
-    for run, pair, line in zip(
-        runs, pairs, seen.lines("3.4", "beyond it"), strict=True
-    ):
-        batch_size, rate = pair
-        changed = {"batch_size": batch_size, "learning_rate": rate}
+    lines, best = seen.lines("3.4", "beyond it"), seen.mean_hits([top])
+    for run, line in zip(runs, lines, strict=True):
+        size, rate = pair_of(run, given)
+        assert size < min(sizes) or rate > max(rates)
+        changed = {"batch_size": size, "learning_rate": rate}
         assert settings_of(run) == settings_of(top) | changed and run.seed == top.seed
         check_model(run.model, 3)
-        assert says(
-            line, *pair, 100 * run.valid, *difference(seen.mean_hits([run]), best)
-        )
+        found = difference(seen.mean_hits([run]), best)
+        assert says(line, size, rate, 100 * run.valid, *found)
+
+
+def test_q3_one_digit_both_ways(seen):
+    """Barely wrong; what stands below is the gradient of what stands above."""
+    model, validation = seen.chosen(3)[0].model, seen.parts[1]
+    first, second = model.weighted()
+    scores = scores_of(model, validation.x)
+    p = np.exp(scores - logsumexp(scores, axis=1, keepdims=True))
+    of_label = p[np.arange(len(p)), validation.y]
+    (k,) = np.flatnonzero(of_label == of_label[~hits_of(model, validation)].max())
+    (fig,), shown = seen.figures("3.6"), []
+    for ax in fig.axes:
+        bars = [bar.get_width() for bar in ax.patches]
+        shown.append(np.asarray(bars or ax.images[0].get_array()).ravel())
+    x, a, h, s, p_k, *gradients = shown
+    label = validation.y[k]
+    np.testing.assert_array_equal(x, validation.x[k])
+    Y = np.eye(10)[label]
+    to_h = (p[k] - Y) @ second.W.T
+    to_a = to_h * (a > 0)
+    expected = [x @ first.W + first.b, np.maximum(a, 0), scores[k], p[k]]
+    expected += [to_a @ first.W.T, to_a, to_h, p[k] - Y, -Y / p[k]]
+    for array, one in zip([a, h, s, p_k, *gradients], expected, strict=True):
+        np.testing.assert_allclose(array, one, rtol=1e-3, atol=1e-5)
+    assert says(fig.get_suptitle(), label, p[k].argmax(), -math.log(of_label[k]))
 
 
 def test_q3_mlp_against_softmax(seen):

@@ -5,11 +5,16 @@ Speaks when a number or a curve is not of the run, rule or model that its row na
 
 import math
 import re
+from unittest.mock import patch
 
 import numpy as np
 import pytest
+from conftest import POINTS, exact
 from rehearsal import fingerprints
+from scipy import ndimage
+from scipy.special import softmax
 from seen import (
+    are,
     check_log,
     curves,
     difference,
@@ -32,10 +37,44 @@ SETTINGS = {  # of experiments: those that the text or the saved figures name
 }
 
 
+def test_further_seven_bugs_and_one_more(seen):
+    _, rows = seen.table("6.1", "gradient check", "twenty")
+    runs = [run for run in seen.fits("6.1") if run.settings["epochs"] == 1]
+    hits = [hits_of(r.model, seen.parts[1]) & (r.valid >= 0) for r in runs]  # not nan
+    sounds = []
+    for (_, error, learned, epoch), right in zip(rows, hits, strict=True):
+        mean, deviation = difference(right, hits[0])
+        assert says(epoch, 100 * np.mean(right), mean, deviation)
+        found = numbers(error)[0][0] > 1e-7, numbers(learned)[0][0] < 20
+        sounds.append((*found, mean < -2 * deviation))
+        assert ["**" in cell for cell in (error, learned, epoch)] == [*sounds[-1]]
+    (line,) = seen.lines("6.1", "sounds")
+    assert says(line, 7, *np.sum(sounds, axis=0)) and all(s[0] for s in sounds[1:])
+    alone = [k for k, sound in enumerate(sounds) if sound == (True, False, False)]
+    assert seen.answer("6.1", "only") == "; ".join(rows[k][0] for k in alone)
+    linear = seen.ns["Linear"]
+    right = linear.backward  # an eighth bug: all gradients twice as large
+    wrong = lambda layer, grad, **given: right(layer, 2 * grad, **given)  # noqa: E731
+    with patch.object(linear, "backward", wrong):
+        assert seen.ns["three_alarms"]()[0] > 0.1
+    assert seen.ns["three_alarms"]()[0] < 1e-7
+
+
+def test_further_cosines_of_minibatches(seen):
+    x, y, _ = seen.parts[0]
+    error = softmax(x @ seen.chosen(1)[0].model.W, axis=1) - np.eye(10)[y]
+    whole = x.T @ error  # of image r alone: the outer product of x[r] and error[r]
+    sizes = np.linalg.norm(x, axis=1) * np.linalg.norm(error, axis=1)
+    cosines = np.sum((x @ whole) * error, axis=1) / sizes / np.linalg.norm(whole)
+    order = np.random.default_rng(0).permutation(len(x))[:200]
+    _, line = seen.lines("6.2", "trained, batches of 1:")  # untrained, trained
+    assert says(line, 1, cosines[order].mean())
+
+
 def test_further_variants_and_widths(seen):
-    calls = seen.of("fit", "6.1")
+    calls = seen.of("fit", "6.2")
     calls = [c for c in calls if c.result.settings == SETTINGS["variants"]]
-    lines = seen.lines("6.1", "hidden units", "validation")
+    lines = seen.lines("6.2", "hidden units", "validation")
     assert ["should be" in line for line in lines] == [True, False, False, False]
     for call, model, line in zip(calls, starts(calls), lines, strict=True):
         weights = [layer.W for layer in model.layers if hasattr(layer, "W")]
@@ -44,10 +83,10 @@ def test_further_variants_and_widths(seen):
         assert np.allclose(weights[0], value, rtol=1e-6)
         units = np.unique(call.result.model.layers[0].W.round(4), axis=1).shape[1]
         assert says(line.split("validation")[1], 100 * call.result.valid, units)
-    header, rows = seen.table("6.1", "hidden units")
+    header, rows = seen.table("6.2", "hidden units")
     assert "training error" in header[1] and "validation error" in header[2]
     expected = SETTINGS["widths"] | {"lam": seen.chosen(1)[0].settings["lam"]}
-    runs = [run for run in seen.fits("6.1") if settings_of(run) == expected]
+    runs = [run for run in seen.fits("6.2") if settings_of(run) == expected]
     for units, *cells in rows:
         same = [run for run in runs if run.model.layers[0].W.shape[1] == int(units)]
         assert len({run.seed for run in same}) == len(same) == 3  # "three seeds each"
@@ -57,7 +96,7 @@ def test_further_variants_and_widths(seen):
 
 
 def test_further_gains_have_the_same_draws(seen):
-    ax = seen.axes("6.1", "layer", "rms")
+    ax = seen.axes("6.2", "layer", "rms")
     rms = {label.split(" (")[0]: np.array(y) for label, (_, y) in curves(ax).items()}
     pixels = seen.parts[1].x
     assert rms["gain 1"][0] == pytest.approx(np.sqrt(np.mean(pixels**2) / 2), rel=0.1)
@@ -65,37 +104,58 @@ def test_further_gains_have_the_same_draws(seen):
     for name, gain in ("gain 1", 1), ("gain √2", math.sqrt(2)), ("gain 2", 2):
         expected = rms["gain 1"] * gain ** np.arange(1, 11)
         np.testing.assert_allclose(rms[name], expected, rtol=1e-4)
-        (line,) = seen.lines("6.1", name, "rms")
+        (line,) = seen.lines("6.2", name, "rms")
         assert says(line.split("rms")[1], min(expected), max(expected), expected[-1])
 
 
+def test_further_where_rounding_lies(seen):
+    assert [says(line, 0) for line in seen.lines("6.3", "nan in")] == [False, True]
+    assert "OverflowError" in seen.lines("6.3", "-800")[0]
+    header, rows = seen.table("6.3", "(x, y, z)", "u")
+    assert re.match("u Sigmoid.*LogSigmoid", " ".join(header[1:]))
+    points = [tuple(n for n, _ in numbers(row[0])) for row in rows]
+    assert set(POINTS) < set(points)
+    for point, (_, u, as_two, as_one) in zip(points, rows, strict=True):
+        true = [float(value) for value in exact(*point)]
+        assert are(u, true[:1]) and are(as_one, true[1:])
+        assert as_two == as_one or point not in POINTS
+    assert "ValueError" in rows[0][2] and are(rows[1][2], [0, 0, 0, 0])
+
+
 def test_further_rules_are_those_of_their_rows(seen):
-    _, rows = seen.table("6.3", "low rate", "high rate")
-    assert len(rows) == 4
+    _, rows = seen.table("6.5", "low rate", "high rate")
+    middle = {"momentum": 1e-5, "Adam": 0.2}  # the best of their rows, as saved
+    assert [name for name, *_ in rows] == [*middle]
     for name, *cells in rows:
-        rule = name.split(",")[0].capitalize(), name.endswith("½L²")
-        calls = seen.descents("6.3", *rule)
+        calls = seen.descents("6.5", name.capitalize())
+        rates = [rule_of(call).rate / middle[name] for call in calls]
+        assert rates == pytest.approx([0.5, 1, 2])
         for text, call in zip(cells, calls, strict=True):
-            end = [] if "diverges" in text else call.result[1][-1]
-            assert says(text, rule_of(call).rate, *end)
-        if rule[0] == "Plain":  # "the middle ones ... Question 5's"
-            assert calls and {rule_of(c).rate for c in calls[1:2]} <= {
-                rule_of(c).rate for c in seen.descents("5.3", *rule)
-            }
+            start, *_, end = call.result[1]
+            fell = end.distance < start.distance
+            assert fell != ("diverges" in text)
+            assert says(text, rule_of(call).rate, *end[: 2 * fell])
 
 
 def test_further_distorted_digits(seen):
-    (call,) = seen.of("distorted_minibatch", "6.4")
+    (call,) = seen.of("distorted_minibatch", "6.6")
     digits = call.given["x"][::4]
     assert {seen.sets[row][0] for row in fingerprints(digits)} == {"training"}
-    shown = rows_of(seen.pictures("6.4", 20)[0]).reshape(5, 4, 784)
+    shown = rows_of(seen.pictures("6.6", 20)[0]).reshape(5, 4, 784)
     for k, four in enumerate(shown):  # all different, nearest to their digit
         assert len(set(fingerprints(four))) == 4
         far = np.linalg.norm(four.mean(axis=0) - digits, axis=1)
         assert np.argmin(far) == k
-    titled = [seen.axes("6.4", title=f"{t} arrows") for t in ("one bump", "all")]
-    bump, every = (ax.collections[0] for ax in titled)
-    assert np.ptp(every.U - every.V) > 0 == np.ptp(bump.U - bump.V)
+    old = np.asarray(seen.axes("6.6", title="old").images[0].get_array())
+    for name in "one bump", "all parts":  # an arrow ends at its pixel
+        ax = seen.axes("6.6", title=f"{name} arrows")
+        new, arrows = np.asarray(ax.images[0].get_array()), ax.collections[0]
+        column, row = np.array(arrows.get_offsets()).T.astype(int)
+        starts_at = row - arrows.V, column - arrows.U
+        grey = ndimage.map_coordinates(old, starts_at, order=1)
+        np.testing.assert_allclose(new[row, column], grey, atol=1e-5)
+        assert arrows.pivot == "tip" and np.ptp(new[row, column]) > 0.5
+        assert (np.ptp(arrows.U - arrows.V) > 0) == (name == "all parts")
 
 
 def test_further_two_networks_are_trained_on_distorted_digits(seen):
@@ -105,17 +165,33 @@ def test_further_two_networks_are_trained_on_distorted_digits(seen):
         assert settings.pop("batches").__name__ == "distorted_minibatch"
         assert settings == SETTINGS[name] and run.seed == 0  # "from seed 0"
         assert run.settings["log_every"] == 4  # "every fourth epoch", page 1
-        (line,) = seen.lines("6.5", word, "training images, not distorted")
+        (line,) = seen.lines("6.7", word, "training images, not distorted")
         assert says(line.split("distorted")[1], 100 * run.train)
     assert wide.model.layers[0].W.shape == (784, 800)
-    found = seen.answer("6.5", "validation accuracy")
+    found = seen.answer("6.7", "validation accuracy")
     assert re.search("MLP.*ConvNet", found)
     assert says(found, 100 * wide.valid, 100 * conv.valid)
 
 
+def test_further_inside_the_convnet(seen):
+    model, x = seen.networks()[1].model, seen.parts[1].x[:1].reshape(1, 1, 28, 28)
+    expected = [x[0, 0]]
+    for k in 2, 4:  # a convolution and its ReLU
+        for layer in model.layers[k - 2 : k]:
+            x = layer.forward(x)
+        expected += [*x[0]]
+    filters, maps = model.layers[0].W[:, 0], expected[1:17]
+    pictures = *filters[:8], *expected[:9], *filters[8:], *maps[8:], *expected[17:]
+    axes = [ax for fig in seen.figures("6.7")[1:] for ax in fig.axes if ax.images]
+    for image, picture in zip((ax.images[0] for ax in axes), pictures, strict=True):
+        np.testing.assert_array_equal(image.get_array(), picture)
+        low, high = image.get_clim()
+        assert low in (0, -high) and high >= np.abs(picture).max()
+
+
 def test_further_training_of_the_networks(seen):
     for run, word in zip(seen.networks(), ("MLP", "ConvNet"), strict=True):
-        ax = seen.axes("6.5", "epoch", "accuracy %", word)
+        ax = seen.axes("6.7", "epoch", "accuracy %", word)
         check_log(ax, run, "accuracy", 100)
         assert ["not" in label for label in curves(ax)] == [False, True]
 
@@ -131,16 +207,16 @@ def shifted(seen, name, pixels):
 def test_further_answers_on_the_test_set(seen):
     test = seen.parts[2]
     wide, conv = (hits_of(run.model, test) for run in seen.networks())
-    found = seen.answer("6.6", "test accuracy")
+    found = seen.answer("6.8", "test accuracy")
     assert re.match("MLP.*ConvNet", found)
     assert says(found, *interval(wide), *interval(conv))
     for pixels in 2, 4, 6:
-        (line,) = seen.lines("6.7", f"by {pixels} pixels")
+        (line,) = seen.lines("6.9", f"by {pixels} pixels")
         ink = test.x.reshape(-1, 28, 28)[:, :, 28 - pixels :].any(axis=(1, 2))
         assert says(line, 100 * np.mean(ink))
     right = [np.mean(shifted(seen, "ConvNet, distorted", k)) for k in (2, 4, 6)]
-    assert says(seen.answer("6.7", "convnet"), *(100 * share for share in right))
-    _, rows = seen.table("6.6", "model", "better than the model above")
+    assert says(seen.answer("6.9", "convnet"), *(100 * share for share in right))
+    _, rows = seen.table("6.8", "model", "better than the model above")
     before = None
     for name, accuracy, against in rows:
         hits = seen.classify(name, test.x) == test.y
@@ -149,31 +225,26 @@ def test_further_answers_on_the_test_set(seen):
         before = hits
 
 
-def block_error(values, length):
-    """The standard error of the mean of values, in points, by means of blocks."""
-    means = np.reshape(values, (-1, length)).mean(axis=1)
-    return 100 * means.std(ddof=1) / math.sqrt(len(means))
-
-
 def test_further_blocks(seen):
     """Standard errors of an accuracy and of a difference, by the length of a block."""
-    header, rows = seen.table("6.6", "images in a block")
+    header, rows = seen.table("6.8", "images in a block")
     assert [int(row[0]) for row in rows] == [1, 50, 200, 1000]
     wide, conv = (hits_of(run.model, seen.parts[2]) for run in seen.networks())
     for column, name in enumerate(header[2:], start=2):
         label = name.split(":")[0].replace("ConvNet", "ConvNet, distorted")
         values = conv * 1.0 - wide if " − " in name else seen.right(label)
-        for row in rows:
-            assert says(row[1], len(values) // int(row[0]))
-            assert says(row[column], block_error(values, int(row[0]))), name
-    errors = [block_error(values, int(row[0])) for row in rows]  # of the difference
-    found = seen.answer("6.6", "convnet − mlp")
+        errors = []
+        for length, blocks, *told in rows:
+            means = np.reshape(values, (int(blocks), int(length))).mean(axis=1)
+            errors.append(100 * means.std(ddof=1) / math.sqrt(len(means)))
+            assert says(told[column - 2], errors[-1]), name
+    found = seen.answer("6.8", "convnet − mlp")  # of the last column
     assert says(found, 100 * np.mean(values), min(errors), max(errors))
 
 
 def test_further_the_staircase_and_shifts(seen):
     test = seen.parts[2]
-    ax = seen.axes("6.6", y="test error %")
+    ax = seen.axes("6.8", y="test error %")
     names = [text.get_text().replace("\n", " ") for text in ax.get_xticklabels()]
     for k, (name, bar) in enumerate(zip(names, ax.containers, strict=True)):
         value, low, high = interval(seen.classify(name, test.x) == test.y)
@@ -181,7 +252,10 @@ def test_further_the_staircase_and_shifts(seen):
         assert (x, y) == (k, pytest.approx(100 - value))
         np.testing.assert_allclose(ends[:, 1], [100 - high, 100 - low])
         assert says(ax.texts[k].get_text(), y) and ax.texts[k].xy == (x, y)
-    ax = seen.axes("6.7", "shift right", "test accuracy %")
+    (step,) = (line for line in ax.lines if line.get_drawstyle() == "steps-mid")
+    errors = [bar.lines[0].get_ydata()[0] for bar in ax.containers]
+    np.testing.assert_allclose(step.get_ydata(), errors)
+    ax = seen.axes("6.9", "shift right", "test accuracy %")
     assert list(curves(ax)) == names and len(names) == 5
     for name, (x, y) in curves(ax).items():
         assert x == list(range(len(x)))

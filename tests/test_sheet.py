@@ -29,10 +29,10 @@ CURVES = "loss and accuracy over the epochs, training and validation"
 ON_VALIDATION = f"[Aa]ccuracy on the validation set.*{PERCENT}"
 ON_TEST = rf"test set: {PERCENT} \(\d.* to \d.*\)"
 TUNED = "validation accuracy, and training minus validation"
-NAMED = rf"best \S.* with {PERCENT}.*; worst \S.* with {PERCENT}"
+NAMED = rf"best \S.* with {PERCENT}.*;\s+worst \S.* with {PERCENT}"
 TEN = rf"^\| class, test.*\n{LINES}\| accuracy \(%\)(?: \| \d+\.\d\d){{10}} \|$"
 LESS_DATA = "test accuracy over the percentage of training data"
-LESS = rf"^.* 10% \| 20% \| 50% .*\n{LINES}\| .*test.*(?: \| \d[\d.]+ ± [\d.]+){{4}}"
+LESS = rf"^.* 10% \| 20% \| 50% .*\n{LINES}\| .*test.*(?: \| \d[\d.]+\s±\s[\d.]+){{4}}"
 
 # Patterns; of "text" and "code" they go over lines; of "prints*4" four must be there.
 # "check" names a function below.
@@ -120,16 +120,16 @@ ITEMS = rf"""
 46  5.2   code      \("C0_weights\.npy".*\.set_weights\(
 46  5.2   prints    weights \(20, 3, 5, 5\)
 46  5.2   text      C0_weights.*\bours\b
-46  5.7   figure    20 filters.*true.*whitened
+46  5.6   figure    20 filters.*true.*whitened
 47  5.2   prints    images \(100, 3, 32, 32\).*outputs \(100, 20, 28, 28\)
 48  5.1   code      class L2_loss.*forward\(self, C0_output, C_output\).*output_grad
 48  5.1   prints    {CHECKED}
 49  5.2   code      \.uniform\(-1, 1\b
 50  5.3   code      L2_loss\(\).*\.backward\(.*\.backward\(.*\(Convolution_Layer\)
 50  5.3   prints*4  ^ *\d+ +\d+ +\d\.\d+ +\d+ +\d\.\d+$
-50  5.6   code      \(Convolution_Layer\)
-50  5.6   prints    e[+]0\d\n(?: *\d+ +\S+ +\S+\n){{3,}} *\d+ +\S+ +\S+e-1\d\n(?! *\d)
-51  5.6   prints    L2 dist.*whitened \d\.\de-(?:09|1\d)\b
+50  5.5   code      \(Convolution_Layer\)
+50  5.5   prints    e[+]0\d\n(?: *\d+ +\S+ +\S+\n){{3,}} *\d+ +\S+ +\S+e-1\d\n(?! *\d)
+51  5.5   prints    L2 dist.*whitened \d\.\de-(?:09|1\d)\b
 52  all   check     nothing_learns
 """
 
@@ -148,19 +148,20 @@ def nothing_learns(section):
 def tuned(section):
     """A table of all pairs of a grid {setting: values}, three numbers each; what is
     chosen is 0, or not at its edge, or a step beyond is printed, and is no better."""
-    three = r"(?:\*\*)?\d+\.\d\d / \d+\.\d\d / [+-]\d+\.\d\d(?:\*\*)?|diverges"
+    two = r"\d+\.\d\d\s/\s\d+\.\d\d"
+    three = rf"(?:\*\*)?{two}<br>[+-]\d+\.\d\d(?:\*\*)?|diverges"
     for header, *rows in reading.tables(section.cells):
         if all(re.fullmatch(three, text) for row in rows for text in row[1:]):
             edges = header[1:], [row[0].replace("= ", "") for row in rows]
             break
-    tree = ast.parse("\n".join(map(reading.python, section.cells)))
+    tree = ast.parse("\n".join(cell.source for cell in section.cells))
     dicts = [node for node in ast.walk(tree) if isinstance(node, ast.Dict)]
     grids = [d for d in dicts if all(isinstance(v, ast.List) for v in d.values)]
     values = [[float(text.split()[-1]) for text in edge] for edge in edges]
     if sorted(values) not in [sorted(map(ast.literal_eval, g.values)) for g in grids]:
         return False
     text = reading.printed(section.cells)
-    chosen = re.search(r"optimal.*?: ([^:]*)", text)[1].split(", ")
+    chosen = re.search(r"optimal.*?:\s([^:]*)", text)[1].split(", ")
     if all(c in edges[0][1:-1] + edges[1][1:-1] or c.endswith(" 0") for c in chosen):
         return True
     beyond = re.findall(r"^beyond it.*, (\S+)\s±\s(\S+)$", text, re.M)

@@ -114,6 +114,21 @@ def test_the_log(nb, epochs, every, at):
     assert list(row) == ["epoch", "training loss", "training accuracy"]
 
 
+def test_a_model_knows_whether_it_is_trained(nb):
+    """Also where it is given up in the middle of an epoch."""
+
+    class Watched(Pulled):
+        def forward(self, x):
+            told.append(self.training)
+            return super().forward(x)
+
+    told, model, part = [], Watched(), points(nb, 0, 8)
+    train(nb, model, part, part, epochs=1)
+    assert told == [True, True, False] and model.training is False
+    train(nb, model, part._replace(x=part.x * NAN), epochs=1)
+    assert model.training is False
+
+
 def test_all_epochs_go_on_with_one_generator(nb):
     draws = []
 
@@ -222,7 +237,7 @@ def tune(nb, monkeypatch, one_process):
     """tune(first, again): nb.tune with a `fit` by which pair k has first[k] right in
     validation from seed 0, then again[k], and in training the opposite."""
 
-    def tune(first, again, **options):
+    def tune(first, again):
         again = {k: iter(accuracies) for k, accuracies in again.items()}
 
         def fit(make_model, part, valid=None, seed=0, **settings):
@@ -234,29 +249,9 @@ def tune(nb, monkeypatch, one_process):
 
         monkeypatch.setattr(nb, "fit", fit)
         parts = "training", "validation"
-        return nb.tune("make", *parts, GRID, epochs=7, batch_size=9, **options)
+        return nb.tune("make", *parts, GRID, epochs=7, batch_size=9)
 
     return tune
-
-
-def test_tune_chooses_by_validation(tune):
-    """All pairs at the full budget from seed 0, the four best again from other seeds;
-    sorted by the mean of these, not by their first or their best accuracy."""
-    first = [0.3, NAN, 0.9, 0.5, 0.8, 0.1]
-    again = {2: (0.5, 0.5), 4: (0.9, 0.0), 3: (0.4, 0.8), 0: (0.1, 0.1)}
-    tried, leaders = tune(first, again, seeds=(7, 9))
-    assert [pair_of(run) for run in tried] == [0, 1, 2, 3, 4, 5]
-    np.testing.assert_array_equal([run.valid for run in tried], first)
-    budget = {"epochs": 7, "batch_size": 9}
-    for run in tried:
-        pair = {name: run.settings[name] for name in GRID}
-        assert run.settings == budget | pair | {"log_every": 7} and run.seed == 0
-    assert [pair_of(runs[0]) for runs in leaders] == [3, 2, 4, 0]
-    for runs in leaders:
-        assert [run.seed for run in runs] == [7, 9]
-        assert tuple(run.valid for run in runs) == again[pair_of(runs[0])]
-        log_all = runs[0].settings | budget | {"log_every": 1}  # for their curves
-        assert all(run.settings == log_all for run in runs)
 
 
 @pytest.mark.parametrize(
@@ -281,18 +276,6 @@ def test_a_grid_that_diverges_everywhere(tune):
         tune([NAN] * 6, {})
 
 
-def test_a_pair_that_diverges_is_named(nb, monkeypatch):
-    rows = []
-    monkeypatch.setattr(nb, "table", lambda header, given: rows.extend(given))
-    tried = []
-    for (lam, rate), end in zip(PAIRS, [0.5] * 5 + [NAN], strict=True):
-        pair = {"lam": lam, "learning_rate": rate}
-        tried.append(nb.Run(None, 0, pair, [], end, end))
-    nb.tuning_table(tried, GRID)
-    assert [cell for row in rows for cell in row].index("diverges") == 7
-    assert nb.mean_sd([0.1, NAN]) == "diverges"
-
-
 # --- Answers and notes -------------------------------------------------------------
 
 
@@ -307,21 +290,24 @@ def displayed(nb, monkeypatch):
 
 
 def test_answers(nb, displayed, capsys):
-    """By section as numbers; a cell run again replaces its row; notes on top."""
-    for section, asked in ("1.10", "b"), ("10.1", "c"), ("1.9", "z"), ("1.9", "a"):
+    """In order, with links; a cell run again replaces its row; notes on top; what is
+    beyond the sheet below a row of its own; no line above 80 columns."""
+    for section, asked in ("1.9 B", "z"), ("1.10 Of A", "b"), ("6.8 C", "d"):
         nb.answer(section, asked, f"found {asked}")
-        assert f"found {asked}" in capsys.readouterr().out
-    nb.answer("1.10", "b", "found again")
+        assert f"{asked}: found {asked}\n" == capsys.readouterr().out
+    nb.answer("1.10 Of A", "b", f"1\n{'found ' * 20}again")
+    printed = capsys.readouterr().out.split("\n")
+    assert printed[:2] == ["b:", "1"] and max(map(len, printed)) <= 80
     for text in "a try", "other data", "a try":
         nb.note(text)
         assert text in capsys.readouterr().out
     update = {"display_id": "answers", "update": True}  # of the table on page 1
-    assert [how for _, how in displayed] == [update] * 8
+    assert [how for _, how in displayed] == [update] * 7
     notes, *rows = displayed[-1][0].data.split("\n|")
     assert [row.strip("| ").split(" | ") for row in rows[2:]] == [
-        ["1.9", "z", "found z"],
-        ["1.9", "a", "found a"],
-        ["1.10", "b", "found again"],
-        ["10.1", "c", "found c"],
+        ["[1.9](#1.9-B)", "z", "found z"],
+        ["[1.10](#1.10-Of-A)", "b", f"1<br>{'found ' * 20}again"],
+        ["*beyond the sheet*"],
+        ["[6.8](#6.8-C)", "d", "found d"],
     ]
     assert notes.count("a try") == 1 and "other data" in notes

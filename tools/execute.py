@@ -7,6 +7,7 @@ import io
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -22,9 +23,6 @@ from nbclient.exceptions import CellExecutionError
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from PIL import Image
 
-# The same for each version of Python, and as JupyterLab writes it. The exporter makes
-# `jupyter nbconvert --to script` work.
-LANGUAGE = {"name": "python", "file_extension": ".py", "nbconvert_exporter": "python"}
 KERNEL = {
     "name": "python3",
     "language": "python",
@@ -69,15 +67,16 @@ def run(notebook, folder):
     for cell in code_cells(notebook):
         cell.outputs, cell.execution_count = [], None
     spec = KernelSpecManager(kernel_dirs=[])  # of this very Python
-    manager = AsyncKernelManager(kernel_spec_manager=spec)
-    atexit.register(end, manager)  # should a signal come while it ends
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
+        file = str(Path(home, "kernel.json"))
+        manager = AsyncKernelManager(kernel_spec_manager=spec, connection_file=file)
+        atexit.register(end, manager)  # should a signal come while it ends
         try:
             runner = Runner(notebook, manager)
-            failure = asyncio.run(runner.run_cells(folder, settings(home)))
-            if failure:
-                say_line(f"{runner.title}    failed")
-            return failure
+            return asyncio.run(runner.run_cells(folder, settings(home)))
+        except Stopped:
+            interrupt(manager, folder)
+            raise
         finally:
             end(manager)
             atexit.unregister(end)
@@ -99,13 +98,13 @@ def settings(home):
 
 
 class Runner(NotebookClient):
-    """nbclient's, with a line a cell: its number, its section, its time."""
+    """nbclient's, with a line a section: its last cell, its heading, its time."""
 
     def __init__(self, notebook, manager):
         super().__init__(notebook, manager, timeout=None, startup_timeout=300)
         self.record_timing = self.store_widget_state = False
         self.log.disabled = True  # what matters is raised as well
-        self.title = ""
+        self.title, self.began = "", None
 
     async def run_cells(self, folder, environment):
         """Run all code cells: None, or a text on what failed."""
@@ -115,12 +114,16 @@ class Runner(NotebookClient):
             streams = {"stdout": DEVNULL, "stderr": DEVNULL}
             await self.async_start_new_kernel(cwd=folder, env=environment, **streams)
             await self.async_start_new_kernel_client()
+            reply = await self.async_wait_for_reply(self.kc.kernel_info())
+            self.nb.metadata["language_info"] = reply["content"]["language_info"]
             for index, cell in enumerate(self.nb.cells):
                 if cell.cell_type == "code":
                     where = f"cell {cell.get('id', index + 1)} ({heading})"
                     await self.run_cell(cell, index, heading)
-                else:
-                    heading = [heading, *re.findall("^#+ (.+)", cell.source, re.M)][-1]
+                elif headings := re.findall("^#+ (.+)", cell.source, re.M):
+                    self.end_section()
+                    heading = headings[-1]
+            self.end_section()
             return None
         except CellExecutionError as error:
             failure = f"{error.ename}: {error.evalue}"
@@ -129,17 +132,23 @@ class Runner(NotebookClient):
         finally:
             if self.kc:
                 self.kc.stop_channels()
+        say_line(f"{self.title}    failed")
         return f"{where}:\n{' '.join(failure.split())[:500]}"
 
     async def run_cell(self, cell, index, heading):
-        """Run one cell, and print its line."""
-        began = time.monotonic()
+        """Run one cell, while its line is shown."""
+        self.began = self.began or time.monotonic()
         title = f"[{index + 1:>3}/{len(self.nb.cells)}] {heading}"
         self.title = f"{title[: WIDTH - 10]:<{WIDTH - 10}}"
         show(self.title)
         count = self.code_cells_executed + 1
         await self.async_execute_cell(cell, index, execution_count=count)
-        say_line(f"{self.title} {time.monotonic() - began:7.1f} s")
+
+    def end_section(self):
+        """Print the line of a section in which cells have run."""
+        if self.began:
+            say_line(f"{self.title} {time.monotonic() - self.began:7.1f} s")
+            self.began = None
 
     def process_message(self, msg, cell, cell_index):
         text = msg["content"].get("text", "") if msg["msg_type"] == "stream" else ""
@@ -152,31 +161,45 @@ class Runner(NotebookClient):
             return super().process_message(msg, cell, cell_index)
 
 
+def remnants(folder, age=0):
+    """Files that a download of CIFAR-10 left there, unchanged for some seconds."""
+    found = (folder / "data").glob("tmp" + 8 * "[a-z0-9_]")
+    return [path for path in found if time.time() - path.stat().st_mtime >= age]
+
+
+def interrupt(manager, folder):
+    """Interrupt the kernel, and wait until a download has cleared its file."""
+    with suppress(AttributeError, OSError):  # it has not started, or has ended
+        asyncio.run(manager.provisioner.send_signal(signal.SIGINT))
+        patience = time.monotonic() + 5
+        while remnants(folder) and time.monotonic() < patience:
+            time.sleep(0.1)
+
+
 def end(manager):
     """End the kernel and all that it started."""
-    pid = getattr(manager.provisioner, "pid", None)
-    for action in ("terminate", "kill") if pid else ():
-        processes = [process for process in psutil.process_iter() if of(process, pid)]
+    pid = getattr(manager.provisioner, "pid", None)  # none if stopped while it starts
+    pids = {pid} if pid else {child.pid for child in psutil.Process().children()}
+    for action in "terminate", "kill":
+        processes = [process for process in psutil.process_iter() if of(process, pids)]
         for process in processes:
             with suppress(psutil.Error):
                 getattr(process, action)()
         psutil.wait_procs(processes, timeout=10)  # joblib clears its files up
-    manager.cleanup_connection_file()
 
 
-def of(process, pid):
-    """Whether a process is the one of that id, descends from it, or is in its group."""
+def of(process, pids):
+    """Whether a process is one of these, descends from one, or is in its group."""
     with suppress(psutil.Error, OSError):
         if process.status() != psutil.STATUS_ZOMBIE:
             group = os.getpgid(process.pid) if hasattr(os, "getpgid") else None
             ids = {process.pid, group, *(parent.pid for parent in process.parents())}
-            return pid in ids
+            return bool(pids & ids)
     return False
 
 
 def tidy(notebook):
     """Leave nothing in a notebook that depends on the run's machine or moment."""
-    notebook.metadata["language_info"] = dict(LANGUAGE)
     notebook.metadata["kernelspec"] = dict(KERNEL)
     for index, cell in enumerate(code_cells(notebook)):
         cell.metadata.pop("execution", None)  # times, if Jupyter recorded them

@@ -1,18 +1,21 @@
 """The notebook's cells tagged `definitions` as a module, for tests and benchmarks."""
 
+import atexit
 import functools
 import importlib
 import json
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
+
+from start import missing
 
 os.environ["MPLBACKEND"] = "Agg"  # no windows; before anything imports matplotlib
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "DLCV_Assignment1.ipynb"
-FOLDER = tempfile.TemporaryDirectory(prefix="definitions-")  # goes when Python ends
 
 
 def definition_source():
@@ -25,8 +28,11 @@ def definition_source():
 @functools.cache
 def load_definitions():
     """The module `definitions`, from a file: tracebacks and --cov show its lines."""
-    (Path(FOLDER.name) / "definitions.py").write_text(
-        definition_source(), encoding="utf-8"
-    )
-    sys.path.insert(0, FOLDER.name)
-    return importlib.import_module("definitions")
+    folder = tempfile.mkdtemp(prefix="definitions-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    Path(folder, "definitions.py").write_text(definition_source(), encoding="utf-8")
+    sys.path.insert(0, folder)
+    try:
+        return importlib.import_module("definitions")
+    except ModuleNotFoundError as error:
+        missing(error)

@@ -11,13 +11,20 @@ from html import escape
 from pathlib import Path
 from urllib.parse import unquote
 
-import nbformat
-from bs4 import BeautifulSoup
-from jinja2 import pass_context
-from latex2mathml.converter import convert
-from nbconvert import HTMLExporter
-from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
-from pygments.formatters import HtmlFormatter
+from start import missing, start
+
+if __name__ == "__main__":
+    start()
+try:
+    import nbformat
+    from bs4 import BeautifulSoup
+    from jinja2 import pass_context
+    from latex2mathml.converter import convert
+    from nbconvert import HTMLExporter
+    from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+    from pygments.formatters import HtmlFormatter
+except ModuleNotFoundError as error:
+    missing(error)
 
 TOOLS = Path(__file__).resolve().parent
 NOTEBOOK = TOOLS.parent / "DLCV_Assignment1.ipynb"
@@ -72,25 +79,6 @@ class PageExporter(HTMLExporter):
         return MarkdownWithMath(renderer).render(source)
 
 
-def link_sections(page):
-    """Make the numbers of sections on page 1, in its map and its table, links."""
-    links = {}
-    for heading in page.main(["h2", "h3"]):
-        number = re.match(r"\d+\.\d+(?= )", heading.text)
-        if number:
-            links[number[0]] = f'<a href="#{escape(heading["id"])}">{number[0]}</a>'
-    places = page.select("h1 ~ ul > li")
-    for table in page("table"):
-        if table.th and table.th.text == "section":
-            places += table.select("td:first-child")
-    for text in [text for place in places for text in place(string=True)]:
-        linked = re.sub(
-            r"\d+\.\d+", lambda m: links.get(m[0], m[0]), escape(text, quote=False)
-        )
-        if not text.find_parent("a"):
-            text.replace_with(BeautifulSoup(linked, "html.parser"))
-
-
 def contents(page):
     """The table of contents as HTML: a list of the h2 and h3."""
     entries = []
@@ -124,11 +112,27 @@ def make_page(notebook, folder=TOOLS.parent):
     page = BeautifulSoup(html, "html.parser")
     for tag in page.main(id=True):  # nbconvert quotes them; browsers compare unquoted
         tag["id"] = unquote(tag["id"])
-    link_sections(page)
+    for link in page.select(".bar a"):
+        if not page.find(id=link["href"][1:]):
+            link.extract()
     page.nav.append(BeautifulSoup(contents(page), "html.parser"))
     for table in page("table"):
         table.wrap(page.new_tag("div", attrs={"class": "scroll"}))
     return str(page)
+
+
+def write(files):
+    """Write {path: bytes}: each file whole, and none if one cannot be written."""
+    parts = {path: path.with_name(f"{path.name}.tmp") for path in files}
+    try:
+        for path, part in parts.items():
+            part.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(files[path])
+        for path, part in parts.items():
+            part.replace(path)
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
 
 
 def main():
@@ -143,8 +147,7 @@ def main():
     output = given.output or folder / "build" / f"{given.notebook.stem}.html"
     try:
         notebook = nbformat.read(given.notebook, as_version=4)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(make_page(notebook, folder), encoding="utf-8")
+        write({output: make_page(notebook, folder).encode()})
     except (OSError, ValueError) as error:  # no such file, no notebook, no room
         sys.exit(f"No page is made: {error}".partition("\n")[0])
     print("written:", output)

@@ -3,8 +3,10 @@
 import argparse
 import base64
 import gzip
+import math
 import os
 import re
+import shutil
 import signal
 import sys
 import tempfile
@@ -16,8 +18,8 @@ from pathlib import Path
 import nbformat
 import numpy as np
 from code_hash import code_hash
-from execute import Stopped, code_cells, run, say
-from make_page import NOTEBOOK, make_page
+from execute import Stopped, code_cells, remnants, run, say
+from make_page import NOTEBOOK, make_page, write
 
 MNIST = [
     f"data/mnist/{name}-ubyte.gz"
@@ -46,41 +48,58 @@ def first_line(error):
 
 
 def take_a_twentieth(notebook):
-    """Set the line `SHARE = ...` to 0.05."""
+    """Set the parameter `SHARE` to 0.05."""
     for cell in code_cells(notebook):
-        if re.search("^SHARE = ", cell.source, re.MULTILINE):
-            cell.source = re.sub("(?m)^SHARE = .*", "SHARE = 0.05", cell.source)
+        if "parameters" in cell.metadata.get("tags", ()):
+            cell.source = "SHARE = 0.05"
             return
-    sys.exit("--quick needs a line `SHARE = 1.0` in the code.")
+    sys.exit("--quick needs a cell tagged `parameters`: SHARE = 1.0")
 
 
 def check_data(notebook, folder):
-    """Exit with a reason if a data file that the code names cannot be read."""
+    """Exit with a reason if a data file that the code names cannot be used."""
     source = "\n".join(cell.source for cell in code_cells(notebook))
+    counts = {}
     for name in [*MNIST, FILTERS]:
         if ("data/mnist" if name in MNIST else name) in source:
             try:
-                check_file(folder / name)
-            except (OSError, ValueError, AttributeError, EOFError, zlib.error) as error:
-                restore = f"To restore it: git checkout {name}"
-                sys.exit(f"{name}: {first_line(error)}.\n{restore}")
+                counts[name] = check_file(folder / name)
+            except (OSError, ValueError, EOFError, zlib.error) as error:
+                sys.exit(f"{name}: {first_line(error)}.\n{remedy(folder, name)}")
+    for images, labels in zip(MNIST[::2], MNIST[1::2], strict=True):
+        if counts.get(images) != counts.get(labels):
+            what = f"{counts[labels]:,} labels for {counts[images]:,} images"
+            sys.exit(f"{labels}: {what}.\n{remedy(folder, 'data/mnist')}")
+
+
+def remedy(folder, name):
+    """How to get a file of the repository back."""
+    if (folder / ".git").exists() and shutil.which("git"):
+        return f"To restore it: git checkout {name}"
+    return f"To restore it, take it from the archive of the repository: {name}"
 
 
 def check_file(path):
-    """Raise an error if a file cannot be read to its end, or holds no filters."""
-    if path.suffix == ".gz":
-        with gzip.open(path) as file:
-            if not file.read(1):
-                raise ValueError("it is empty")
-            while file.read(1 << 20):  # to the end, where its checksum stands
-                pass
-    else:
-        filters = np.load(path)
+    """Raise an error if a file cannot be used; the count of its images or labels."""
+    if path.name == FILTERS:
+        if not path.read_bytes().startswith(np.lib.format.MAGIC_PREFIX):
+            raise ValueError("it is no file that NumPy has written")
+        filters = np.lib.format.open_memmap(path, mode="r")  # never unpickles
         good = filters.shape == SHAPE and filters.dtype.kind in "iuf"
         if not (good and np.isfinite(filters).all() and filters.any()):
             raise ValueError(
                 f"finite numbers of shape {SHAPE} are needed, not all zero"
             )
+        return None
+    with gzip.open(path) as file:
+        data = file.read()  # to the end, where its checksum stands
+    dimensions = 3 if "images" in path.name else 1
+    start = 4 + 4 * dimensions
+    sizes = [int.from_bytes(data[k : k + 4], "big") for k in range(4, start, 4)]
+    good = data.startswith(bytes([0, 0, 8, dimensions]))
+    if not (good and len(data) == start + math.prod(sizes) > start):
+        raise ValueError("it is no whole file of images or labels in MNIST's format")
+    return sizes[0]
 
 
 # After the run
@@ -129,7 +148,8 @@ def save_all(notebook, path, before):
 
 
 def rows(table):
-    """{section and what is asked: row} of a table in Markdown."""
+    """{section and what is asked: row} of a table in Markdown, without its links."""
+    table = re.sub(r"^\| \[([\d.]+)\]\(\S+\) \|", r"| \1 |", table, flags=re.M)
     lines = [line for line in table.split("\n") if line.startswith("| ")][2:]
     return {" | ".join(line.strip("| ").split(" | ")[:2]): line for line in lines}
 
@@ -144,20 +164,6 @@ def update_readme(text, table):
             sys.exit(f"README.md quotes {key!r}: no row of page 1. Nothing is saved.")
         quoted = quoted.replace(row, found[key])
     return above + start + quoted + end + below
-
-
-def write(files):
-    """Write {path: bytes}: each file whole, and none if one cannot be written."""
-    parts = {path: path.with_name(f"{path.name}.tmp") for path in files}
-    try:
-        for path, part in parts.items():
-            part.parent.mkdir(exist_ok=True)
-            part.write_bytes(files[path])
-        for path, part in parts.items():
-            part.replace(path)
-    finally:
-        for part in parts.values():
-            part.unlink(missing_ok=True)
 
 
 def content(notebook):
@@ -250,6 +256,9 @@ def main(signals):
         take_a_twentieth(notebook)
     notebook.metadata["code_sha256"] = code_hash(notebook)
     check_data(notebook, path.parent)
+    for old in remnants(path.parent, 60):
+        with suppress(OSError):
+            old.unlink()
     for each in signals:
         signal.signal(each, stop)
     try:
