@@ -168,14 +168,14 @@ def tuned(section):
     return beyond and all(float(gain) <= 2 * float(error) for gain, error in beyond)
 
 
-def is_there(section, kind, times, what):
-    """Whether a section has the evidence of a row of ITEMS."""
+def is_there(section, answers, kind, times, what):
+    """Whether a section, with its answers, has the evidence of a row of ITEMS."""
     if kind == "check":
         return globals()[what](section)
     texts = {
         "code": ["\n\n".join(cell.source for cell in section.cells)],
         "text": ["\n\n".join(section.text)],
-        "prints": [reading.printed(section.cells)],
+        "prints": [reading.printed(section.cells), *answers],  # each on a line
         "table": reading.shown(section.cells, "text/markdown"),
         "figure": reading.figures(section.cells),
     }[kind]
@@ -188,10 +188,12 @@ def test_item(item):
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     whole = reading.Section([], reading.code_cells(notebook))
     places = reading.sections(notebook) | {"all": whole}
+    answers = reading.answers(notebook)
     for row in ITEMS.strip("\n").split("\n"):
         number, key, kind, what = row.split(maxsplit=3)
         kind, _, times = kind.partition("*")
         if number == str(item):
-            there = is_there(places[key], kind, int(times or 1), what)
+            told = [f"{a[1]}: {found}" for a, found in answers.items() if a[0] == key]
+            there = is_there(places[key], told, kind, int(times or 1), what)
             why = "" if reading.is_fresh(notebook) else f"STALE: {reading.SAVE}; "
             assert there, f"{why}section {key}, {kind}: {what}"
