@@ -152,13 +152,6 @@ def test_classifier(nb, rng, lam):
     assert value is model.W and gradient is model.grad_W
 
 
-def test_initial_weights_are_normal(nb):
-    for options, std in ({}, 1e-3), ({"std": 0.5}, 0.5):
-        W = nb.Single_layer_classifier(200, 100, rng=0, **options).W
-        assert W.shape == (200, 100) and W.dtype == np.float32
-        assert W.std() == pytest.approx(std, rel=0.03) and abs(W.mean()) < 0.03 * std
-
-
 def test_gradient_check_has_a_bound_of_1e_7(nb, rng, capsys):
     """It prints the relative error, fails above the bound, and keeps the array."""
     array = rng.standard_normal((3, 4))
@@ -193,25 +186,3 @@ def test_scores_that_have_overflowed_have_no_accuracy(nb, bad):
     with np.errstate(invalid="ignore"):
         assert math.isnan(nb.evaluate(Echo(), part)[1])
     assert nb.predict(Echo(), part.x).tolist() == [-1, 1]
-
-
-@pytest.mark.parametrize(("right", "count"), [(0, 10), (3, 10), (10, 10), (917, 1000)])
-def test_wilson_is_its_formula(nb, right, count):
-    hits = np.arange(count) < right
-    p, z = right / count, special.ndtri(0.975)
-    middle = (p + z**2 / (2 * count)) / (1 + z**2 / count)
-    spread = math.sqrt(p * (1 - p) / count + z**2 / (4 * count**2))
-    half = z / (1 + z**2 / count) * spread
-    expected = p, middle - half, middle + half
-    assert nb.wilson(hits) == pytest.approx(expected, abs=1e-12)
-    value, low, high = (f"{100 * number:.2f}" for number in np.abs(expected))
-    assert nb.with_interval(hits) == f"{value}% ({low} to {high})"
-
-
-def test_a_difference_and_its_standard_error(nb, rng):
-    """Of booleans, or of shares of Runs; of the differences, image by image."""
-    hits, others = rng.random(400) < 0.9, rng.random(400) < 0.7
-    for a, b in (hits, others), (hits, (hits + 2.0 * others) / 3), (hits, hits):
-        d = a.astype(float) - b
-        error = math.sqrt(np.mean((d - d.mean()) ** 2) / 400)
-        assert nb.paired_difference(a, b) == pytest.approx((d.mean(), error), abs=1e-15)
