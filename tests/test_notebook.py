@@ -3,11 +3,10 @@
 Speaks when outputs are older than the code or not from one clean run; when page 1, the
 sections and README tell different answers; when a link leads nowhere, a figure has no
 alternative text, or a percentage or long decimal of the prose is in no output of its
-section; when a definition needs more than arguments, other definitions and imports; and
-when ruff finds something. The slow tests run the
-whole in a copy: as it is, to compare the answers, each number as far as two machines
-agree; and on a few images of another data set. `sections`, and what follows it up to
-`answers`, read a notebook; test_sheet.py uses them, too.
+section; when a definition needs more than arguments, definitions and imports; and when
+ruff finds something. The slow tests run the whole in a copy: as it is, to compare the
+answers, each number as far as two machines agree; and on images of another data set.
+What stands above `saved` reads a notebook; test_sheet.py uses it, too.
 """
 
 import ast

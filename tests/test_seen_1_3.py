@@ -348,12 +348,19 @@ def test_q1_scikit_learn_gets_the_same_problem(seen):
     for label in seen.answer("1.11", "training / test").split("\n"):
         right = [np.mean(seen.classify(label, p.x) == p.y) for p in (training, test)]
         assert says(label, 100 * right[0], 100 * right[1])
-    _, rows = seen.table("1.11", "J")
+    header, rows = seen.table("1.11", "accuracy", "ours − it", "± standard error", "J")
     J = [text for *_, text in rows]
     assert J[2:4] == ["", ""]
     for k, W in (0, ours.model.W), (1, longer.model.W), (4, logistic.coef_.T):
         W = W.astype(np.float64)
         assert says(J[k], loss_of(training.x @ W, training.y) + lam * np.sum(W**2))
+    hits = hits_of(ours.model, test)
+    assert len(rows) == 5 and header[1:4] == [part.name for part in seen.parts]
+    for name, *cells, against, _ in rows:
+        for part, cell in zip(seen.parts, cells, strict=True):
+            right = seen.classify(name, part.x) == part.y
+            assert says(cell, 100 * np.mean(right))
+        assert name == "ours" or says(against, *difference(hits, right))
 
 
 def test_q1_sets_samples_and_initial_weights(seen):
@@ -413,18 +420,6 @@ def test_q1_surest_mistakes(seen):
     shown = [rows.index(row) for row in fingerprints(rows_of(arrays[1:]))]
     assert p[shown] == pytest.approx(np.sort(p)[:-13:-1], abs=1e-6)
     assert titles[1:] == [f"{test.y[k]} → {predicted[k]}" for k in shown]
-
-
-def test_q1_the_table_of_classifiers(seen):
-    header, rows = seen.table("1.11", "accuracy", "ours − it", "± standard error")
-    parts = {part.name: part for part in seen.parts}
-    ours = hits_of(seen.chosen(1)[0].model, parts["test"])
-    assert len(rows) == 5 and header[1:4] == list(parts)
-    for name, *cells, against, _ in rows:
-        for set_name, cell in zip(header[1:4], cells, strict=True):
-            hits = seen.classify(name, parts[set_name].x) == parts[set_name].y
-            assert says(cell, 100 * np.mean(hits))
-        assert name == "ours" or says(against, *difference(ours, hits))
 
 
 # --- Question 3 beside Question 1 -----------------------------------------------------

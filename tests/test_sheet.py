@@ -1,12 +1,10 @@
 """The sheet's 53 items, each with the evidence that a grader must see as saved.
 
 One table, ITEMS: item, section, kind of evidence, and what must be there. Evidence is
-looked for in a whole section (in its saved prints, tables and alternative texts of
-figures; in its code or its Markdown), so cells may be split, renamed, and moved within
-it. Speaks when the cell of an item is gone, has lost its outputs, or shows something
-else; the failing test has the item's number. The sheet's own names (classes, functions,
-arguments) are pinned; other names, grids, seeds and words as little as possible. What
-the axes of figures show is held by test_figures.py.
+looked for in a whole section (its saved prints, answers, tables, alternative texts; its
+code or Markdown), so cells may be split, renamed, and moved within it. The failing test
+has the item's number. The sheet's own names are pinned; other names, grids, seeds and
+words as little as possible. What figures show is held by test_seen_*.py.
 """
 
 import ast
