@@ -41,8 +41,7 @@ WATCHED = {
 
 
 class Call(NamedTuple):
-    """A call of a watched function: when and in which section, what it was given (by
-    the names of its parameters), and what it returned, or the error that it raised."""
+    """When and where a function was called, what it was given, gave back, or raised."""
 
     at: int
     section: str
@@ -201,7 +200,7 @@ class Rehearsal:
         self.printed[self.section] += out.getvalue()
 
     def run(self):
-        """Run all cells."""
+        """Run all cells; gives itself."""
         folder = Path.cwd()
         os.chdir(ROOT)
         try:
@@ -217,3 +216,4 @@ class Rehearsal:
         finally:
             os.chdir(folder)
             self.running = False
+        return self

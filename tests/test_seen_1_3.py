@@ -1,10 +1,9 @@
 """Questions 1 and 3 as rehearsed on few images: what is trained, chosen, tested,
 answered and drawn. (rehearsal.py says what a rehearsal is; seen.py, how it is asked.)
 
-Speaks when a fit sees another set of images than it may, when what is tested is not
-what was chosen, when an experiment's settings are not those in SETTINGS, and when an
-answer, a printed line, a curve, a picture or a cell of a table is of another run, set,
-epoch, percentage or class than its words say."""
+Speaks when what is tested is not what was chosen, when settings are not those in
+SETTINGS, and when an answer, a line, a curve, a picture or a cell of a table is of
+another run, set, epoch, percentage or class than its words say."""
 
 import itertools
 import math

@@ -233,7 +233,8 @@ def test_further_blocks(seen):
     wide, conv = (hits_of(run.model, seen.parts[2]) for run in seen.networks())
     for column, name in enumerate(header[2:], start=2):
         label = name.split(":")[0].replace("ConvNet", "ConvNet, distorted")
-        values = conv * 1.0 - wide if " − " in name else seen.right(label)
+        hits = seen.classify(label, seen.parts[2].x) == seen.parts[2].y
+        values = conv * 1.0 - wide if " − " in name else hits
         errors = []
         for length, blocks, *told in rows:
             means = np.reshape(values, (int(blocks), int(length))).mean(axis=1)

@@ -1,8 +1,7 @@
 """Question 1's data, model, loss, gradient check, accuracies and statistics.
 
-Held against SciPy, finite differences and closed forms. It speaks when a number is
-wrong: a pixel's scale, a leaking split, a sign, a sum that should be a mean, a wrong
-gradient that passes the check, a comparison or an arrow the wrong way round."""
+Held against SciPy, finite differences and closed forms. Speaks when a number is wrong:
+a pixel's scale, a leaking split, a sign, a sum for a mean, a gradient."""
 
 import gzip
 import math

@@ -1,8 +1,7 @@
-"""The trainer, the runs, tuning; then answers and notes. (Tables and figures, less
-data: test_seen_1_3.py.)
+"""The trainer, runs and tuning; answers and notes. (The rest: test_seen_1_3.py.)
 
-It speaks when a training is not what its settings say, when a choice is not made by
-validation, when results depend on the number of cores, or when an answer is lost."""
+Speaks when a training is not what its settings say, when results depend on the number
+of cores, or when an answer is lost."""
 
 import itertools
 import math
