@@ -87,7 +87,7 @@ def main(names, seeds, share):
         print(*row, sep=", ", flush=True)
         if share == 1:
             with TABLE.open("a", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerow(row)
+                csv.writer(file, lineterminator="\n").writerow(row)
 
 
 if __name__ == "__main__":

@@ -25,9 +25,7 @@ def nb():
 @pytest.fixture(scope="session")
 def seen():
     """What a rehearsal of the notebook leaves behind."""
-    rehearsal = Seen()
-    rehearsal.run()
-    return rehearsal
+    return Seen().run()
 
 
 @pytest.fixture

@@ -1,9 +1,8 @@
 """A rehearsal: the whole notebook on few images, in one process, with witnesses.
 
-`Rehearsal().run()` executes all code cells in order, and keeps what they left and
-showed: calls of WATCHED functions, which images went through which model, answers,
-figures, tables, printed lines. Tests find them by section ("1.8"), not by cell or
-variable (see seen.py). It speaks (every test that uses it fails) if a cell fails.
+`Rehearsal().run()` executes all code cells in order, and keeps calls of WATCHED
+functions, which images went through which model, and printed lines, by section ("1.8").
+Every test that uses it fails if a cell fails.
 
 What differs from a run in Jupyter: SHARE is small, and of the test images only the
 first 2,000 are read; 1,000 images of 12 x 12 pixels, made of the sample of 20, stand
@@ -29,10 +28,9 @@ from typing import NamedTuple
 import joblib
 import matplotlib
 import numpy as np
-from load_definitions import ROOT  # sets the backend for figures
+from load_definitions import NOTEBOOK, ROOT  # sets the backend for figures
 from threadpoolctl import threadpool_limits
 
-NOTEBOOK = Path(os.environ.get("DLCV_NOTEBOOK", ROOT / "DLCV_Assignment1.ipynb"))
 SHARE = 0.02  # of the training images; below, a set lacks a class or a fit its sense
 TEST_IMAGES = 2000
 WATCHED = {
@@ -43,8 +41,7 @@ WATCHED = {
 
 
 class Call(NamedTuple):
-    """A call of a watched function: when and in which section, what it was given (by
-    the names of its parameters), and what it returned, or the error that it raised."""
+    """When and where a function was called, what it was given, gave back, or raised."""
 
     at: int
     section: str
@@ -203,7 +200,7 @@ class Rehearsal:
         self.printed[self.section] += out.getvalue()
 
     def run(self):
-        """Run all cells."""
+        """Run all cells; gives itself."""
         folder = Path.cwd()
         os.chdir(ROOT)
         try:
@@ -219,3 +216,4 @@ class Rehearsal:
         finally:
             os.chdir(folder)
             self.running = False
+        return self

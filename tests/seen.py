@@ -1,8 +1,7 @@
 """What tests ask of the rehearsal: a Rehearsal that finds things in what was recorded,
 numbers in texts, and other ways to compute what the notebook says.
 
-Things are found by section and by words of what is asked, of a header, of an axis or a
-legend, so that cells, names and sentences may change."""
+Things are found by section and by words: cells, names and sentences may change."""
 
 import math
 import re
@@ -232,11 +231,6 @@ class Seen(Rehearsal):
     def mean_hits(self, runs):
         """For each validation image, the share of Runs that classify it right."""
         return np.mean([hits_of(run.model, self.parts[1]) for run in runs], axis=0)
-
-    def right(self, name):
-        """Whether a model gets each test image right, by a word of its label."""
-        test = self.parts[2]
-        return self.classify(name, test.x) == test.y
 
     def descents(self, section, rule="Plain", squared=True):
         """The calls of descend by a rule, on ½L² or on L, by growing rate."""

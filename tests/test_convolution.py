@@ -1,5 +1,4 @@
-"""Question 4 and its fast layer: outputs against SciPy, CIFAR-10's bytes. (Gradients
-against finite differences are in test_layers.py.)
+"""Question 4 and its fast layer: outputs against SciPy, CIFAR-10's bytes.
 
 Speaks when a stride, padding or dilation is not what PyTorch and SciPy mean by it, when
 the fast layer differs, or load_cifar gives other than 1,000 images or the sample."""

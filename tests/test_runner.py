@@ -1,14 +1,10 @@
 """What tools/run_notebook.py promises to whoever types it, on small notebooks.
 
 A run leaves an executed copy and its page in build/, and touches nothing else; it says
-what it does, a line a section, and moves nothing where no terminal is; what a user has
-set for Python, IPython or Matplotlib does not change it. With --save, notebook, README
-and picture are brought up to date together, or not at all. However it ends (a cell
-fails, the kernel dies, a signal, a closed pipe, a full disk), what has run is kept, a
-sentence says where, and no process and no temporary file is left. A data file that
-cannot be used, a file that is no notebook, an old Python, a package that is not there:
-a sentence before the run. What is imported is declared, in two files that agree.
-When a test speaks, one of these promises is broken; no wording is held, but for names.
+what it does, a line a section; no setting of a user changes it. With --save, notebook,
+README and picture are brought up to date together, or not at all. However it ends, what
+has run is kept, a sentence says where, and no process and no temporary file is left.
+What cannot be run gets a sentence. What is imported is declared, in files that agree.
 """
 
 import ast
@@ -318,13 +314,6 @@ def test_the_hash_is_of_code_alone():
     notebooks = [new_notebook(cells=[new_code_cell(text)]) for text in texts]
     first, same, other = map(code_hash, notebooks)
     assert first == same != other
-
-
-@pytest.mark.parametrize(("side", "kept"), [(60, True), (200, False)])
-def test_only_large_pictures_lose_colours(side, kept):
-    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
-    small = io.BytesIO(base64.b64decode(execute.smaller(png(pixels))))
-    assert np.array_equal(Image.open(small).convert("RGB"), pixels) == kept
 
 
 # Ends before the first cell

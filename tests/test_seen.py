@@ -92,6 +92,5 @@ def test_orange_is_positive_and_purple_negative(seen):
 
 
 def test_notes_of_a_rehearsal(seen):
-    """Few images, but 1,000 of CIFAR-10, our filters and MNIST."""
-    (note,) = seen.ns["NOTES"]
+    (note,) = seen.ns["NOTES"]  # none on CIFAR-10, our filters, MNIST
     assert "SHARE" in note

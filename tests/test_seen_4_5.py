@@ -73,10 +73,9 @@ def test_q4_the_picture_of_a_convolution(seen):
     assert (to_filter == signal.correlate2d(image, G, "valid")).all()
     assert to_filter[0, 0] == 560 and (again == image).all()
     assert (padded == np.pad(G, 2)).all() and (flipped == filters[::-1, ::-1]).all()
-    top, middle, bottom = frames[:3], frames[3:6], frames[6:]
-    assert top == [(1, 1, 3), (0, 0, 3), (1, 1, 1)]
-    assert middle == [(2, 2, 3), (0, 0, 3), (2, 2, 1)]
-    assert bottom == [(0, 0, 3), (0, 0, 3), (0, 0, 1)]
+    assert frames[:3] == [(1, 1, 3), (0, 0, 3), (1, 1, 1)]  # above
+    assert frames[3:6] == [(2, 2, 3), (0, 0, 3), (2, 2, 1)]
+    assert frames[6:] == [(0, 0, 3), (0, 0, 3), (0, 0, 1)]
     words = ("image", "filter", "output", "padded", "flipped", "image", "image", "G")
     assert all(word in ax.get_title() for word, ax in zip(words, axes, strict=False))
 

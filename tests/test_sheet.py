@@ -1,12 +1,10 @@
 """The sheet's 53 items, each with the evidence that a grader must see as saved.
 
 One table, ITEMS: item, section, kind of evidence, and what must be there. Evidence is
-looked for in a whole section (in its saved prints, tables and alternative texts of
-figures; in its code or its Markdown), so cells may be split, renamed, and moved within
-it. Speaks when the cell of an item is gone, has lost its outputs, or shows something
-else; the failing test has the item's number. The sheet's own names (classes, functions,
-arguments) are pinned; other names, grids, seeds and words as little as possible. What
-the axes of figures show is held by test_figures.py.
+looked for in a whole section (its saved prints, answers, tables, alternative texts; its
+code or Markdown), so cells may be split, renamed, and moved within it. The failing test
+has the item's number. The sheet's own names are pinned; other names, grids, seeds and
+words as little as possible. What figures show is held by test_seen_*.py.
 """
 
 import ast
@@ -168,14 +166,14 @@ def tuned(section):
     return beyond and all(float(gain) <= 2 * float(error) for gain, error in beyond)
 
 
-def is_there(section, kind, times, what):
-    """Whether a section has the evidence of a row of ITEMS."""
+def is_there(section, answers, kind, times, what):
+    """Whether a section, with its answers, has the evidence of a row of ITEMS."""
     if kind == "check":
         return globals()[what](section)
     texts = {
         "code": ["\n\n".join(cell.source for cell in section.cells)],
         "text": ["\n\n".join(section.text)],
-        "prints": [reading.printed(section.cells)],
+        "prints": [reading.printed(section.cells), *answers],  # each on a line
         "table": reading.shown(section.cells, "text/markdown"),
         "figure": reading.figures(section.cells),
     }[kind]
@@ -188,10 +186,12 @@ def test_item(item):
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     whole = reading.Section([], reading.code_cells(notebook))
     places = reading.sections(notebook) | {"all": whole}
+    answers = reading.answers(notebook)
     for row in ITEMS.strip("\n").split("\n"):
         number, key, kind, what = row.split(maxsplit=3)
         kind, _, times = kind.partition("*")
         if number == str(item):
-            there = is_there(places[key], kind, int(times or 1), what)
+            told = [f"{a[1]}: {found}" for a, found in answers.items() if a[0] == key]
+            there = is_there(places[key], told, kind, int(times or 1), what)
             why = "" if reading.is_fresh(notebook) else f"STALE: {reading.SAVE}; "
             assert there, f"{why}section {key}, {kind}: {what}"

@@ -1,8 +1,7 @@
-"""The trainer, the runs, tuning; then answers and notes. (Tables and figures, less
-data: test_seen_1_3.py.)
+"""The trainer, runs and tuning; answers and notes. (The rest: test_seen_1_3.py.)
 
-It speaks when a training is not what its settings say, when a choice is not made by
-validation, when results depend on the number of cores, or when an answer is lost."""
+Speaks when a training is not what its settings say, when results depend on the number
+of cores, or when an answer is lost."""
 
 import itertools
 import math
@@ -269,11 +268,6 @@ def test_ties_and_runs_that_diverge(tune, first, again, places):
     assert found[-1] == places[-1] and sorted(found) == sorted(places)
     for runs in leaders:
         assert len({0, *(run.seed for run in runs)}) == 4  # three seeds, all fresh
-
-
-def test_a_grid_that_diverges_everywhere(tune):
-    with pytest.raises(ValueError, match="rate"):
-        tune([NAN] * 6, {})
 
 
 # --- Answers and notes -------------------------------------------------------------
