@@ -108,9 +108,9 @@ def is_fresh(notebook):
 
 def answers(notebook):
     """The table on page 1: {(section, asked): found}, without rows that are titles."""
-    (table,) = tables(sections(notebook)["top"].cells)
-    rows = [(plain(s), asked, found.replace("<br>", "\n")) for s, asked, found in table]
-    return {(section, asked): found for section, asked, found in rows[1:] if found}
+    top = tables(sections(notebook)["top"].cells)
+    rows = [row for table in top for row in table[1:] if row[2]]
+    return {(plain(s), asked): found.replace("<br>", "\n") for s, asked, found in rows}
 
 
 @pytest.fixture(scope="module")
