@@ -118,7 +118,7 @@ def test_what_was_chosen_is_answered(seen, q):
     tied = []
     for others, of_others in zip(leaders[1:], hits[1:], strict=True):
         below, error = difference(hits[0], of_others)
-        tied += [pair_of(others[0], given)] if below < 2 * error else []
+        tied += [pair_of(others[0], given)] if below <= 2 * error else []
     found, _, others = seen.answer(section, "optimal").partition("tied")
     assert leaders[0] is runs and says(found, *pair_of(runs[0], given))
     assert others.count("learning rate") == len(tied)
