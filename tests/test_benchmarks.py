@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from load_definitions import NOTEBOOK, ROOT
+from test_seen_further import SETTINGS
 
 
 @pytest.fixture
@@ -34,6 +35,8 @@ def test_facts(script, monkeypatch):
 @pytest.mark.parametrize("name", ["ConvNet", "24-48, 5-5", "wide MLP, not distorted"])
 def test_convnet_runs(script, monkeypatch, capsys, name):
     runs = script("convnet_runs")
+    for kind in "ConvNet", "wide MLP":
+        assert SETTINGS[kind].items() <= runs.SETTINGS[kind].items()
     kept = runs.TABLE.read_text(encoding="utf-8")
     monkeypatch.setitem(runs.SETTINGS[name], "epochs", 1)
     runs.main([name], [0], share=0.01)

@@ -302,6 +302,13 @@ def known(cells, files):
     return found
 
 
+def test_directions_that_plain_descent_has_learned(saved):
+    prose = "\n".join(c.source for c in saved.cells if c.cell_type == "markdown")
+    found = re.search(r"more: (\d+) of 75; have: (\d+)", printed(code_cells(saved)))
+    told = re.findall(r"(\d+) (?:of 75 directions|directions of 75)", prose)
+    assert {*told} == {*found.groups()} and len(told) == 3
+
+
 def test_numbers_in_the_prose_have_a_source(saved):
     """Percentages, and decimals of three digits (two, beside a table that is named),
     stand in an output or the code of their section, or of a section or a table of

@@ -19,7 +19,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
@@ -203,28 +202,6 @@ def test_settings_of_the_user_do_not_reach_it(ran):
     *lines, folder = text.text.splitlines()
     assert lines == ["False True True", "1.5"] and "image/png" in picture.data
     assert not Path(folder).exists()  # temporary files go with the run
-
-
-@posix
-def test_in_a_terminal_bars_move_in_a_line_that_fits(tmp_path):
-    import pty
-
-    path = make_notebook(tmp_path, dict(list(CELLS.items())[:3]))
-    ours, its = pty.openpty()
-    terminal = {"TERM": "xterm", "COLUMNS": "60", "PYTHONIOENCODING": "utf-8"}
-    ends = {"stdout": its, "stderr": its, "env": os.environ | terminal}
-    tool = subprocess.Popen([sys.executable, TOOL, path], **ends)
-    os.close(its)
-    text = b""
-    with suppress(OSError):  # on Linux, when nobody writes any more
-        while part := os.read(ours, 4096):
-            text += part
-    assert tool.wait(timeout=PATIENCE) == 0
-    shown = [part.strip("\n") for part in text.decode().split("\r")]
-    lines = [part for part in shown if "1.1 Test" in part]
-    bars = [part for part in shown if "%|" in part]
-    assert bars and all(len(part) <= 60 for part in bars + lines)
-    assert len([line for line in lines if line.endswith(" s")]) == 1
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import re
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from rehearsal import fingerprints
 from scipy.special import logsumexp
 from seen import (
@@ -466,6 +467,9 @@ def test_q3_one_digit_both_ways(seen):
     for array, one in zip([a, h, s, p_k, *gradients], expected, strict=True):
         np.testing.assert_allclose(array, one, rtol=1e-3, atol=1e-5)
     assert says(fig.texts[-1].get_text(), label, p[k].argmax(), -math.log(of_label[k]))
+    for bars in (ax.patches for ax in fig.axes if ax.patches):  # "label (blue)"
+        told = [to_hex(bars[j].get_facecolor()).upper() for j in (label, p[k].argmax())]
+        assert told == [seen.ns["BLUE"], seen.ns["ORANGE"]]
 
 
 def test_q3_mlp_against_softmax(seen):

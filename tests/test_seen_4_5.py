@@ -136,6 +136,12 @@ def best(seen, squared):
     return min(calls, key=lambda call: np.nan_to_num(mean_of_ten(call), nan=np.inf))
 
 
+def test_q5_the_text_names_rates_of_the_lists(seen):
+    on_L, on_square = (seen.descents("5.3", squared=s) for s in (False, True))
+    assert 2e-3 in [rule_of(call).rate for call in on_L]
+    assert 5e-6 in [rule_of(call).rate for call in on_square[1:-1]]  # "best there"
+
+
 def test_q5_all_descents_begin_alike_and_learn_the_given_layer(seen):
     W0 = seen.of("load_filters")[0].result
     x, calls = seen.cifar[0][:100], seen.of("descend")

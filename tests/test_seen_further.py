@@ -40,6 +40,8 @@ SETTINGS = {  # of experiments: those that the text or the saved figures name
 def test_further_seven_bugs_and_one_more(seen):
     _, rows = seen.table("6.1", "gradient check", "twenty")
     runs = [run for run in seen.fits("6.1") if run.settings["epochs"] == 1]
+    twenty = [run.settings for run in seen.fits("6.1") if run not in runs]
+    assert {(s["epochs"], s["batch_size"]) for s in twenty} == {(300, 20)}  # as named
     hits = [hits_of(r.model, seen.parts[1]) & (r.valid >= 0) for r in runs]  # not nan
     sounds = []
     for (_, error, learned, epoch), right in zip(rows, hits, strict=True):
@@ -188,6 +190,10 @@ def test_further_inside_the_convnet(seen):
         np.testing.assert_array_equal(image.get_array(), picture)
         low, high = image.get_clim()
         assert low in (0, -high) and high >= np.abs(picture).max()
+    scales = {
+        ax.images[0].get_clim() for ax in axes
+    }  # filters, digit, two kinds of maps
+    assert len(scales) == 4
 
 
 def test_further_training_of_the_networks(seen):

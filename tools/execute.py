@@ -215,6 +215,8 @@ def tidy(notebook):
 def smaller(picture):
     """A PNG in base64 without its transparency; one above 45 kB with 256 colours."""
     image = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
-    image, file = image.quantize(256) if len(picture) > 60_000 else image, io.BytesIO()
+    if len(picture) > 60_000:
+        image = image.quantize(256)
+    file = io.BytesIO()
     image.save(file, "PNG", optimize=True)
     return base64.b64encode(file.getvalue()).decode()

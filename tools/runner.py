@@ -65,7 +65,8 @@ def check_data(notebook, folder):
             try:
                 counts[name] = check_file(folder / name)
             except (OSError, ValueError, EOFError, zlib.error) as error:
-                sys.exit(f"{name}: {first_line(error)}.\n{remedy(folder, name)}")
+                reason = first_line(error).rstrip(".")
+                sys.exit(f"{name}: {reason}.\n{remedy(folder, name)}")
     for images, labels in zip(MNIST[::2], MNIST[1::2], strict=True):
         if counts.get(images) != counts.get(labels):
             what = f"{counts[labels]:,} labels for {counts[images]:,} images"
@@ -199,7 +200,7 @@ def keep_partial(notebook, path, reason):
         return f"Nothing had run; {left}"
     text = f"**This run did not reach its end:** {reason}"
     notebook.cells.insert(0, nbformat.v4.new_markdown_cell(text, id="not-at-its-end"))
-    return f"What had run is in {keep(notebook, path)[0]}; {left}"
+    return f"What had run is in {' and '.join(map(str, keep(notebook, path)))}; {left}"
 
 
 # All of it
