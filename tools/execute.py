@@ -73,7 +73,10 @@ def run(notebook, folder):
         atexit.register(end, manager)  # should a signal come while it ends
         try:
             runner = Runner(notebook, manager)
-            return asyncio.run(runner.run_cells(folder, settings(home)))
+            failure = asyncio.run(runner.run_cells(folder, settings(home)))
+            if failure:
+                say_line(f"{runner.title}    failed")
+            return failure
         except Stopped:
             interrupt(manager, folder)
             raise
@@ -132,7 +135,6 @@ class Runner(NotebookClient):
         finally:
             if self.kc:
                 self.kc.stop_channels()
-        say_line(f"{self.title}    failed")
         return f"{where}:\n{' '.join(failure.split())[:500]}"
 
     async def run_cell(self, cell, index, heading):
