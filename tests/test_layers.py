@@ -10,11 +10,7 @@ from inspect import signature
 
 import numpy as np
 import pytest
-from conftest import (
-    assert_gradient,
-    assert_seeded,
-    finite_difference,
-)
+from conftest import assert_gradient, assert_seeded, finite_difference
 from scipy.ndimage import map_coordinates
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")

@@ -9,8 +9,9 @@ import math
 import re
 
 import numpy as np
+from conftest import numbers
 from rehearsal import fingerprints
-from seen import QUESTIONS, hits_of, numbers
+from seen import QUESTIONS, hits_of
 
 
 def test_every_answer_stands_in_its_section(seen):

@@ -9,25 +9,11 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from conftest import POINTS, exact
+from conftest import POINTS, are, difference, exact, interval, numbers, percent, says
 from rehearsal import fingerprints
 from scipy import ndimage
 from scipy.special import softmax
-from seen import (
-    are,
-    check_log,
-    curves,
-    difference,
-    hits_of,
-    interval,
-    numbers,
-    percent,
-    rows_of,
-    rule_of,
-    says,
-    settings_of,
-    starts,
-)
+from seen import check_log, curves, hits_of, rows_of, rule_of, settings_of
 
 SETTINGS = {  # of experiments: those that the text or the saved figures name
     "variants": {"epochs": 2, "batch_size": 100, "learning_rate": 0.1},
@@ -79,7 +65,7 @@ def test_further_variants_and_widths(seen):
     calls = [c for c in calls if c.result.settings == SETTINGS["variants"]]
     lines = seen.lines("6.2", "hidden units", "validation")
     assert ["should be" in line for line in lines] == [True, False, False, False]
-    for call, model, line in zip(calls, starts(calls), lines, strict=True):
+    for call, model, line in zip(calls, seen.starts(calls), lines, strict=True):
         weights = [layer.W for layer in model.layers if hasattr(layer, "W")]
         assert len(model.layers) == (2 if "without ReLU" in line else 3)
         value = numbers(line)[0][0] if "all weights" in line else weights[0]
