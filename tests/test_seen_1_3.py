@@ -442,6 +442,9 @@ def test_q3_one_digit_both_ways(seen):
     for array, one in zip([a, h, s, p_k, *gradients], expected, strict=True):
         np.testing.assert_allclose(array, one, rtol=1e-3, atol=1e-5)
     assert says(fig.texts[-1].get_text(), label, p[k].argmax(), -math.log(of_label[k]))
+    assert re.search("forward.*backward", fig.texts[-1].get_text())
+    arrows = ["".join(text.get_text() for text in ax.texts) for ax in fig.axes]
+    assert arrows == [*"→→→→", "", *"←←←←", ""]
     for bars in (ax.patches for ax in fig.axes if ax.patches):  # "label (blue)"
         told = [to_hex(bars[j].get_facecolor()).upper() for j in (label, p[k].argmax())]
         assert told == [seen.ns["BLUE"], seen.ns["ORANGE"]]
