@@ -1,5 +1,8 @@
-"""What the tests share: the notebook's definitions, and independent references."""
+"""What the tests share: the notebook's definitions and rehearsal, numbers in texts, and
+independent references."""
 
+import math
+import re
 import socket
 import warnings
 
@@ -9,7 +12,8 @@ import numpy as np
 import pytest
 from load_definitions import load_definitions  # in tools/: see pyproject.toml
 from mpmath import mpf
-from seen import Seen
+from scipy import stats
+from scipy.special import logsumexp
 
 POINTS = (2, 4, 1), (9, 14, 3), (128, 42, 666), (52, 14, 28)  # the sheet's
 
@@ -25,6 +29,8 @@ def nb():
 @pytest.fixture(scope="session")
 def seen():
     """What a rehearsal of the notebook leaves behind."""
+    from seen import Seen  # which imports this file
+
     return Seen().run()
 
 
@@ -114,3 +120,54 @@ def patches_of(x, k):
     """The patches that a filter reads, one in each row."""
     view = np.lib.stride_tricks.sliding_window_view(x, (k, k), axis=(2, 3))
     return view.transpose(0, 2, 3, 1, 4, 5).reshape(-1, x.shape[1] * k * k)
+
+
+def loss_of(scores, y):
+    return np.mean(logsumexp(scores, axis=1) - scores[np.arange(len(y)), y])
+
+
+# Numbers in texts, and numbers to compare them with (accuracies in percent)
+
+
+def numbers(text):
+    """The numbers in a text, each as (value, half a unit of its last digit)."""
+    found = []
+    pattern = r"(?<![\w.])([-+]?\d+(?:,\d{3})*(?:\.(\d+))?)(?:e([-+]?\d+))?"
+    for mantissa, decimals, exponent in re.findall(pattern, text):
+        power = 10.0 ** int(exponent or 0)
+        half = 0.501 * power * 10.0 ** -len(decimals)
+        found.append((float(mantissa.replace(",", "")) * power, half))
+    return found
+
+
+def says(text, *values):
+    """Whether the numbers in a text are these values, in this order and to the last
+    digit shown; other numbers may stand between them."""
+    found = iter(numbers(text))
+    return all(any(abs(n - v) <= half for n, half in found) for v in values)
+
+
+def are(text, values, rel=1e-3):
+    """Whether the numbers of a text are exactly these values, zeros as zeros."""
+    return [n for n, _ in numbers(text)] == pytest.approx(values, rel=rel, abs=1e-99)
+
+
+def percent(runs, name):
+    return [100 * getattr(run, name) for run in runs]
+
+
+def mean_sd(values):
+    return np.mean(values), np.std(values, ddof=1)
+
+
+def interval(hits):
+    """Accuracy, and its 95% Wilson interval."""
+    test = stats.binomtest(int(np.sum(hits)), len(hits))
+    ends = test.proportion_ci(method="wilson")
+    return 100 * np.mean(hits), 100 * ends.low, 100 * ends.high
+
+
+def difference(hits, others):
+    """How many points more are right, and the standard error of that."""
+    each = 100 * (np.asarray(hits, float) - others)
+    return each.mean(), each.std() / math.sqrt(len(each))

@@ -1,69 +1,18 @@
 """What tests ask of the rehearsal: a Rehearsal that finds things in what was recorded,
-numbers in texts, and other ways to compute what the notebook says.
+and other ways to compute what the notebook says. (Numbers in texts: conftest.py.)
 
 Things are found by section and by words: cells, names and sentences may change."""
 
 import math
-import re
 
 import numpy as np
 import pytest
+from conftest import percent
 from rehearsal import Rehearsal
-from scipy import stats
-from scipy.special import logsumexp
 
 # Sections of Questions 1 and 3: first run, tuning, test, classes, bonus.
 QUESTIONS = {1: ("1.6", "1.8", "1.9", "1.10", "1.13")}
 QUESTIONS[3] = "3.3", "3.4", "3.5", "3.6", "3.8"
-
-# Numbers in texts, and numbers to compare them with (accuracies in percent)
-
-
-def numbers(text):
-    """The numbers in a text, each as (value, half a unit of its last digit)."""
-    found = []
-    pattern = r"(?<![\w.])([-+]?\d+(?:,\d{3})*(?:\.(\d+))?)(?:e([-+]?\d+))?"
-    for mantissa, decimals, exponent in re.findall(pattern, text):
-        power = 10.0 ** int(exponent or 0)
-        half = 0.501 * power * 10.0 ** -len(decimals)
-        found.append((float(mantissa.replace(",", "")) * power, half))
-    return found
-
-
-def says(text, *values):
-    """Whether the numbers in a text are these values, in this order and to the last
-    digit shown; other numbers may stand between them."""
-    found = iter(numbers(text))
-    return all(any(abs(n - v) <= half for n, half in found) for v in values)
-
-
-def are(text, values, rel=1e-3):
-    """Whether the numbers of a text are exactly these values, zeros as zeros."""
-    return [n for n, _ in numbers(text)] == pytest.approx(values, rel=rel, abs=1e-99)
-
-
-def percent(runs, name):
-    return [100 * getattr(run, name) for run in runs]
-
-
-def mean_sd(values):
-    return np.mean(values), np.std(values, ddof=1)
-
-
-def interval(hits):
-    """Accuracy, and its 95% Wilson interval."""
-    test = stats.binomtest(int(np.sum(hits)), len(hits))
-    ends = test.proportion_ci(method="wilson")
-    return 100 * np.mean(hits), 100 * ends.low, 100 * ends.high
-
-
-def difference(hits, others):
-    """How many points more are right, and the standard error of that."""
-    each = 100 * (np.asarray(hits, float) - others)
-    return each.mean(), each.std() / math.sqrt(len(each))
-
-
-# Models and Runs
 
 
 def scores_of(model, x):
@@ -75,27 +24,14 @@ def hits_of(model, part):
     return scores_of(model, part.x).argmax(axis=1) == part.y
 
 
-def loss_of(scores, y):
-    return np.mean(logsumexp(scores, axis=1) - scores[np.arange(len(y)), y])
-
-
 def settings_of(run):
     """Without what only says how often the log is written."""
     return {key: run.settings[key] for key in run.settings if key != "log_every"}
 
 
-def starts(calls):
-    """The untrained models of calls of fit."""
-    seeded = [(c.given["make_model"], c.given["seed"]) for c in calls]
-    return [make(rng=np.random.default_rng(seed)) for make, seed in seeded]
-
-
 def rule_of(call):
     """The rule that a call of descend was given."""
     return call.given.get("step") or call.given["make_rule"]()
-
-
-# Figures
 
 
 def rows_of(arrays):
@@ -138,6 +74,11 @@ class Seen(Rehearsal):
     def fits(self, section):
         """The Runs that were fitted in a section."""
         return [call.result for call in self.of("fit", section)]
+
+    def starts(self, calls):
+        """The untrained models of calls of fit."""
+        seeded = [(c.given["make_model"], c.given["seed"]) for c in calls]
+        return [make(rng=np.random.default_rng(seed)) for make, seed in seeded]
 
     @property
     def parts(self):

@@ -5,10 +5,15 @@ Speaks when a script no longer fits the notebook, or the table is not the CSV's.
 import csv
 import importlib
 import json
+import re
 import sys
+from unittest.mock import MagicMock
 
+import numpy as np
 import pytest
 from load_definitions import NOTEBOOK, ROOT
+from seen import Seen
+from test_seen_1_3 import SETTINGS as OF_1_3
 from test_seen_further import SETTINGS
 
 
@@ -21,19 +26,30 @@ def script(nb, monkeypatch, rng):
     monkeypatch.setattr(nb, "load_digits", lambda folder, _=1: some(folder, 0.01))
     monkeypatch.setattr(nb, "read_idx", lambda path: read(path)[:6000])
     monkeypatch.setattr(nb, "load_cifar", lambda folder: (cifar, None))
+    witness = Seen()
+    monkeypatch.setattr(nb, "fit", witness.watch("fit", nb.fit))
+    monkeypatch.setattr(nb, "calls", witness.calls, raising=False)
     return importlib.import_module
 
 
-def test_facts(script, monkeypatch):
+def test_facts(script, monkeypatch, nb, rng):
+    """Of the settings that the notebook has chosen; moved three pixels to the right."""
     facts = script("facts")
     monkeypatch.setattr(facts, "SEEDS", [0])
     rows = [*facts.file_order(), *facts.exercise_1(), *facts.exercise_5()]
     assert {len(row) for row in rows} == {len(facts.HEADER)} and len(rows) == 15
     assert all(float(value) < 2 for *_, value in rows[-5:])  # it starts at 1.8
+    text = (ROOT / "README.md").read_text("utf-8")  # has the answer of 1.8
+    lam, rate = re.search(r"λ (\S+), learning rate (\S+):", text).groups()
+    chosen = OF_1_3["1.8"] | {"lam": float(lam), "learning_rate": float(rate)}
+    assert [call.result.settings for call in nb.calls] == [chosen] * 4
+    part = nb.Part(rng.random((2, 784)), np.arange(2), "")
+    images, moved = (p.x.reshape(2, 28, 28) for p in (part, facts.moved(part)))
+    np.testing.assert_array_equal(moved, images.take(range(-3, 25), axis=2))
 
 
 @pytest.mark.parametrize("name", ["ConvNet", "24-48, 5-5", "wide MLP, not distorted"])
-def test_convnet_runs(script, monkeypatch, capsys, name):
+def test_convnet_runs(script, monkeypatch, capsys, nb, name):
     runs = script("convnet_runs")
     for kind in "ConvNet", "wide MLP":
         assert SETTINGS[kind].items() <= runs.SETTINGS[kind].items()
@@ -42,10 +58,12 @@ def test_convnet_runs(script, monkeypatch, capsys, name):
     runs.main([name], [0], share=0.01)
     line = capsys.readouterr().out.removeprefix(name)
     assert line.count(", ") == kept.splitlines()[0].count(",")
-    assert 0 < float(line.split(", ")[-1]) <= 1 and runs.TABLE.read_text() == kept
+    assert f"{nb.calls[0].result.valid:.5f}" == line.split(", ")[-1].strip()
+    assert runs.TABLE.read_text() == kept
 
 
-def test_timings(script, nb):
+def test_timings(script, nb, monkeypatch):
+    """All punish weights alike."""
     run = script("run")
     part, model = nb.load_digits(ROOT / "data" / "mnist")[0], run.mlp(rng=0)
     ours = run.our_epoch(model, part, 50)
@@ -53,14 +71,23 @@ def test_timings(script, nb):
     assert 0 < run.sklearn_epoch(model, part, 50)()[0] < 9
     with pytest.raises(SystemExit, match="PyTorch is missing"):
         run.main(1)
+    first = model.layers[0]
+    model.backward(0 * model.forward(part.x[:1]), run.LAM)
+    decay = pytest.approx(np.mean(first.grad_W / first.W))  # 2 λ
+    for name in "torch", "nn", "MLPClassifier":
+        monkeypatch.setattr(run, name, MagicMock(), raising=False)
+    run.torch_epoch(model, part, 50)
+    run.sklearn_epoch(model, part, 50)
+    given = run.torch.optim.SGD.call_args.kwargs | run.MLPClassifier.call_args.kwargs
+    assert given["weight_decay"] == given["alpha"] / 50 == decay
+    assert given["lr"] == given["learning_rate_init"] == run.RATE
 
 
 def test_the_notebook_quotes_the_runs():
     """Clean and distorted, in percent: the seeds 0, 1 and 2 of the CSV."""
     with (ROOT / "benchmarks/convnet_runs.csv").open(encoding="utf-8") as file:
-        rows = {
-            (r["name"], r["seed"]): r["valid accuracy"] for r in csv.DictReader(file)
-        }
+        rows = [*csv.DictReader(file)]
+    rows = {(row["name"], row["seed"]): row["valid accuracy"] for row in rows}
     cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
     (text,) = (c["source"] for c in cells if c["id"] == "further-train-read")
     quoted = [line.strip("| \n").split(" | ") for line in text if "|" in line]

@@ -5,16 +5,13 @@ Speaks when an output, a gradient or a penalty is wrong, when a seed, dtype or a
 is ignored, when a layer changes what it was given, or pixels miss their arrows."""
 
 import itertools
+from copy import deepcopy
 from functools import partial
 from inspect import signature
 
 import numpy as np
 import pytest
-from conftest import (
-    assert_gradient,
-    assert_seeded,
-    finite_difference,
-)
+from conftest import assert_gradient, assert_seeded, finite_difference
 from scipy.ndimage import map_coordinates
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
@@ -35,9 +32,10 @@ for kind in "Convolution_Layer", "Fast_Convolution_Layer":
 def make_layer(nb, name, rng=0, dtype=np.float64):
     """A layer with biases that are not 0, and an input for it, none near 0."""
     kind, sizes, keywords, shape = LAYERS[name]
-    if sizes:
-        keywords = keywords | {"rng": rng, "dtype": dtype}
-    layer = getattr(nb, kind)(*sizes, **keywords)
+    takes = signature(getattr(nb, kind)).parameters
+    given = {"rng": rng, "dtype": dtype}
+    given = {key: value for key, value in given.items() if key in takes}
+    layer = getattr(nb, kind)(*sizes, **keywords, **given)
     rng = np.random.default_rng(7)
     if getattr(layer, "b", None) is not None:
         layer.b[:] = rng.standard_normal(layer.b.shape)
@@ -70,40 +68,56 @@ def test_every_layer_is_in_the_list(nb):
     assert {kind.__name__ for kind in kinds} == tested
 
 
+@pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("name", LAYERS)
-def test_gradients_of_a_layer(nb, rng, name):
+def test_gradients_of_a_layer(nb, rng, name, training):
     """And what it was given stays, as do its results when it is used again, whatever
-    the memory's layout."""
+    the memory's layout. In training it may draw: a copy draws the same."""
     layer, x = make_layer(nb, name)
+    layer.training = True
     layer.forward(-x[:1])  # nothing of it may be used
-    grad = rng.standard_normal(layer.forward(x).shape)
+    layer.training = training
+
+    def same():
+        return deepcopy(layer) if training else layer
+
+    grad = rng.standard_normal(same().forward(x).shape)
 
     def weighted_sum():
-        return np.sum(grad * layer.forward(x))
+        return np.sum(grad * same().forward(x))
 
-    found = results(layer, x, grad)
+    used = same()
+    found = results(used, x, grad)
     assert_gradient(found["input"], finite_difference(weighted_sum, x))
     for weights in found.keys() & {"W", "b"}:
         numerical = finite_difference(weighted_sum, getattr(layer, weights))
         assert_gradient(found[weights], numerical)
     kept = {key: array.copy() for key, array in found.items()}
     odd_x, odd_grad = x[..., ::-1].copy()[..., ::-1], np.asfortranarray(grad)
-    assert_same(results(layer, odd_x, odd_grad), kept)
+    assert_same(results(same(), odd_x, odd_grad), kept)
     assert_same({"x": odd_x, "grad": odd_grad}, {"x": x, "grad": grad})
-    layer.backward(grad, need_input_grad=False)
-    assert layer.grad_input is None
+    used.backward(grad, need_input_grad=False)
+    assert used.grad_input is None
     again = {f"grad_{weights}": kept[weights] for weights in kept.keys() & {"W", "b"}}
-    assert_same(vars(layer), again)
-    results(layer, -x, -grad)
+    assert_same(vars(used), again)
+    results(used, -x, -grad)
     assert_same(found, kept)
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_seeds_and_dtypes_of_a_layer(nb, name):
+    """What it draws are its weights, or something in training."""
+
+    def drawn(rng):
+        layer, x = make_layer(nb, name, rng)
+        layer.training = True
+        return getattr(layer, "W", layer.forward(x))
+
     layer, x = make_layer(nb, name, dtype=np.float32)
-    assert {array.dtype for array in results(layer, x).values()} == {x.dtype}
-    if LAYERS[name][1]:
-        assert_seeded(lambda rng: make_layer(nb, name, rng)[0].W)
+    for layer.training in False, True:
+        assert {array.dtype for array in results(layer, x).values()} == {x.dtype}
+    if "rng" in signature(type(layer)).parameters:
+        assert_seeded(drawn)
 
 
 @pytest.mark.parametrize("sizes", [(300, 200), (8, 60, 7), (30, 60, 3)])

@@ -9,8 +9,11 @@ import math
 import re
 
 import numpy as np
+from conftest import numbers
+from matplotlib.image import AxesImage
+from matplotlib.text import Text
 from rehearsal import fingerprints
-from seen import QUESTIONS, hits_of, numbers
+from seen import QUESTIONS, hits_of
 
 
 def test_every_answer_stands_in_its_section(seen):
@@ -67,14 +70,24 @@ def test_the_test_set_waits_for_all_choices_of_its_question(seen):
     assert distorted and distorted.isdisjoint(read.section for read in opened)
 
 
-def test_left_and_right_of_an_alternative_text(seen):
-    """Its words are rather those of the axes on that side."""
+def test_words_and_sides_of_an_alternative_text(seen):
+    """It names what the figure names, or the sets of its images; left and right, rather
+    the words of the axes on that side."""
 
     def words(text):
         return {word[:5] for word in re.findall("[a-z]{3,}", text.lower())}
 
-    told = 0
+    told, sets = 0, {part.name for part in seen.parts}
     for call in seen.of("show"):
+        alt, found = call.given["alt"].lower(), call.given["fig"].findobj()
+        texts = " ".join(t.get_text() for t in found if isinstance(t, Text)).lower()
+        rows = [
+            np.ravel(i.get_array())[None] for i in found if isinstance(i, AxesImage)
+        ]
+        drawn = {seen.sets.get(fingerprints(row)[0], ("",))[0] for row in rows} & sets
+        for word in *sets, "accuracy", "loss", "error", "distance":
+            there = word in drawn if drawn and word in sets else word in texts
+            assert there or word not in (alt + texts if drawn else alt), alt
         sides = re.search("([^:;,]*) left[;,]([^:;,]*) right", call.given["alt"])
         for k in range(2 if sides else 0):
             axes = call.given["fig"].axes

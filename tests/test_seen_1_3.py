@@ -11,27 +11,11 @@ import re
 
 import numpy as np
 import pytest
+from conftest import are, difference, interval, loss_of, mean_sd, numbers, percent, says
 from matplotlib.colors import to_hex
 from rehearsal import fingerprints
 from scipy.special import logsumexp
-from seen import (
-    QUESTIONS,
-    are,
-    check_log,
-    curves,
-    difference,
-    hits_of,
-    interval,
-    loss_of,
-    mean_sd,
-    numbers,
-    percent,
-    rows_of,
-    says,
-    scores_of,
-    settings_of,
-    starts,
-)
+from seen import QUESTIONS, check_log, curves, hits_of, rows_of, scores_of, settings_of
 
 SETTINGS = {  # of experiments: those that the text or the saved figures name
     "1.6": {"epochs": 10, "batch_size": 50, "learning_rate": 0.1, "lam": 1e-4},
@@ -40,9 +24,6 @@ SETTINGS = {  # of experiments: those that the text or the saved figures name
     "3.4": {"epochs": 8},
 }
 both_questions = pytest.mark.parametrize("q", QUESTIONS)
-
-
-# --- Questions 1 and 3: a first run, tuning, test, less data --------------------------
 
 
 def check_model(model, q):
@@ -250,9 +231,6 @@ def test_less_data_is_drawn_over_its_percentage(seen, q):
                 assert says(cell, *mean_sd(of_seeds))
 
 
-# --- Question 1: the rest -------------------------------------------------------------
-
-
 def test_q1_sizes_and_minibatches(seen):
     training, validation, _ = seen.parts
     found = seen.answer("1.1", "size")
@@ -328,7 +306,7 @@ def test_q1_initial_weights_differ_in_their_deviation_only(seen):
     first = seen.fits("1.6")[0]  # "the same run"
     assert all(settings_of(run) == settings_of(first) for run in runs)
     assert {run.seed for run in runs} == {first.seed}
-    spread = [model.W.std() for model in starts(seen.of("fit", "1.7"))]
+    spread = [model.W.std() for model in seen.starts(seen.of("fit", "1.7"))]
     found = seen.answer("1.7", "xavier")
     for name, sd in ("Xavier", math.sqrt(2 / 794)), ("0.001", 1e-3), (", 1", 1):
         k = np.argmin(np.abs(np.subtract(spread, sd)))
@@ -373,7 +351,7 @@ def test_q1_sets_samples_and_initial_weights(seen):
     assert len(set(fingerprints(rows_of(arrays)))) == 20
     header, rows = seen.table("1.7", "initial weights", "σ", "first training loss")
     calls, training = seen.of("fit", "1.7"), seen.parts[0]
-    for call, model, row in zip(calls, starts(calls), rows, strict=True):
+    for call, model, row in zip(calls, seen.starts(calls), rows, strict=True):
         name, sd, first, *cells = row
         assert float(sd) == pytest.approx(model.W.std(), rel=0.03)
         assert (name == "Xavier" and sd == "0.05") or float(name) == float(sd)
@@ -422,9 +400,6 @@ def test_q1_surest_mistakes(seen):
     assert titles[1:] == [f"{test.y[k]} → {predicted[k]}" for k in shown]
 
 
-# --- Question 3 beside Question 1 -----------------------------------------------------
-
-
 def test_q3_beyond_the_grid(seen):
     tried, leaders, given = seen.tuning(3)
     known = [*tried, *itertools.chain(*leaders)]
@@ -467,6 +442,9 @@ def test_q3_one_digit_both_ways(seen):
     for array, one in zip([a, h, s, p_k, *gradients], expected, strict=True):
         np.testing.assert_allclose(array, one, rtol=1e-3, atol=1e-5)
     assert says(fig.texts[-1].get_text(), label, p[k].argmax(), -math.log(of_label[k]))
+    assert re.search("forward.*backward", fig.texts[-1].get_text())
+    arrows = ["".join(text.get_text() for text in ax.texts) for ax in fig.axes]
+    assert arrows == [*"→→→→", "", *"←←←←", ""]
     for bars in (ax.patches for ax in fig.axes if ax.patches):  # "label (blue)"
         told = [to_hex(bars[j].get_facecolor()).upper() for j in (label, p[k].argmax())]
         assert told == [seen.ns["BLUE"], seen.ns["ORANGE"]]

@@ -6,8 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from conftest import POINTS, exact
-from seen import are, says
+from conftest import POINTS, are, exact, says
 
 
 def f_of(*point):

@@ -10,12 +10,10 @@ import re
 
 import numpy as np
 import pytest
-from conftest import patches_of
+from conftest import are, numbers, patches_of, says
 from rehearsal import fingerprints
 from scipy import linalg, signal
-from seen import are, curves, numbers, rule_of, says
-
-# --- Question 4 -----------------------------------------------------------------------
+from seen import curves, rule_of
 
 
 def test_q4_a_line_of_pixels_and_the_checks(seen):
@@ -115,9 +113,6 @@ def test_q4_stride_and_dilation(seen):
             assert words in legend.get_texts()[k].get_text()
             colour = legend.legend_handles[k].get_facecolor()
             assert mesh.to_rgba(k + 1) == pytest.approx(colour, abs=0.01)
-
-
-# --- Question 5 -----------------------------------------------------------------------
 
 
 def history_of(call):
@@ -227,9 +222,8 @@ def test_q5_lines_of_the_spectrum(seen):
     A2 = bowl_of_two(seen)
     assert says(seen.lines("5.4", "A =")[0], *A2.ravel())
     values, vectors = np.linalg.eigh(A2)
-    for value, vector, line in zip(
-        values, vectors.T, seen.lines("5.4", "root"), strict=True
-    ):
+    lines = seen.lines("5.4", "root")
+    for value, vector, line in zip(values, vectors.T, lines, strict=True):
         assert says(line, value, value**0.5)
         assert says(line, *vector) or says(line, *-vector)
     patches = patches_of(seen.cifar[0][:100], 5)

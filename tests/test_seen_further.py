@@ -9,25 +9,11 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from conftest import POINTS, exact
+from conftest import POINTS, are, difference, exact, interval, numbers, percent, says
 from rehearsal import fingerprints
 from scipy import ndimage
 from scipy.special import softmax
-from seen import (
-    are,
-    check_log,
-    curves,
-    difference,
-    hits_of,
-    interval,
-    numbers,
-    percent,
-    rows_of,
-    rule_of,
-    says,
-    settings_of,
-    starts,
-)
+from seen import check_log, curves, hits_of, rows_of, rule_of, settings_of
 
 SETTINGS = {  # of experiments: those that the text or the saved figures name
     "variants": {"epochs": 2, "batch_size": 100, "learning_rate": 0.1},
@@ -79,7 +65,7 @@ def test_further_variants_and_widths(seen):
     calls = [c for c in calls if c.result.settings == SETTINGS["variants"]]
     lines = seen.lines("6.2", "hidden units", "validation")
     assert ["should be" in line for line in lines] == [True, False, False, False]
-    for call, model, line in zip(calls, starts(calls), lines, strict=True):
+    for call, model, line in zip(calls, seen.starts(calls), lines, strict=True):
         weights = [layer.W for layer in model.layers if hasattr(layer, "W")]
         assert len(model.layers) == (2 if "without ReLU" in line else 3)
         value = numbers(line)[0][0] if "all weights" in line else weights[0]
@@ -113,7 +99,12 @@ def test_further_gains_have_the_same_draws(seen):
 
 def test_further_where_rounding_lies(seen):
     assert [says(line, 0) for line in seen.lines("6.3", "nan in")] == [False, True]
-    assert "range error" in seen.lines("6.3", "-800")[0]
+    lines = [seen.lines("6.3", "computed", w)[0] for w in ("sin", "tanh", "log")]
+    (k, _), (x, _), (u, _) = (numbers(line)[0] for line in lines)
+    assert says(lines[0], k, 0, math.sin(k * math.pi)) and k == int(k)
+    assert says(lines[1], x, math.cosh(x) ** -2, 1 - math.tanh(x) ** 2)
+    assert says(lines[2], u, u) and u < -700 and "range error" in lines[2]
+    assert says(seen.lines("6.4", "loop takes")[0], 3)  # as rehearsed
     header, rows = seen.table("6.3", "(x, y, z)", "u")
     assert re.match("u Sigmoid.*LogSigmoid", " ".join(header[1:]))
     points = [tuple(n for n, _ in numbers(row[0])) for row in rows]
@@ -190,10 +181,11 @@ def test_further_inside_the_convnet(seen):
         np.testing.assert_array_equal(image.get_array(), picture)
         low, high = image.get_clim()
         assert low in (0, -high) and high >= np.abs(picture).max()
-    scales = {
-        ax.images[0].get_clim() for ax in axes
-    }  # filters, digit, two kinds of maps
-    assert len(scales) == 4
+    assert len({ax.images[0].get_clim() for ax in axes}) == 4  # kinds of pictures
+    *_, above, below = seen.figures("6.7")
+    for fig, *shown in (above, filters, maps), (below, expected[17:]):
+        told = {n for n, _ in numbers(fig.texts[-1].get_text())}  # "16 filters, 5 × 5"
+        assert told and told <= {n for arrays in shown for n in np.shape(arrays)}
 
 
 def test_further_training_of_the_networks(seen):

@@ -114,6 +114,7 @@ ITEMS = rf"""
 42  4.4   figure    Gaussian filters
 43  4.4   prints    first 5 images.*outputs \(5, 3, 32, 32\)
 44  4.4   figure    first 5 images.*input.*blurred
+45  4.4   code      replace=False|\.permutation\(
 45  4.4   figure    10 random images.*input.*blurred
 46  5.2   code      \("C0_weights\.npy".*\.set_weights\(
 46  5.2   prints    weights \(20, 3, 5, 5\)

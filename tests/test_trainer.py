@@ -56,9 +56,6 @@ def train(nb, model, *parts, **changes):
     return nb.train(model, *parts, **settings | {"batches": in_order} | changes)
 
 
-# --- Training ----------------------------------------------------------------------
-
-
 def test_a_step_is_the_formula(nb, rng):
     """W -= rate * (grad + lam * 2W); training is logged before it, validation after."""
     part, valid = points(nb, 0, 7), points(nb, 1, 5)
@@ -221,8 +218,6 @@ def test_where_processes_fail(nb, monkeypatch, error):
         assert nb.side_by_side(calls, "work") == [0, 1, 4, 9]
 
 
-# --- Tuning ------------------------------------------------------------------------
-
 GRID = {"learning_rate": [1, 2.5, 3], "lam": [0.0, 3e-4]}
 PAIRS = list(itertools.product([0.0, 3e-4], [1, 2.5, 3]))  # in the grid's order
 
@@ -268,9 +263,6 @@ def test_ties_and_runs_that_diverge(tune, first, again, places):
     assert found[-1] == places[-1] and sorted(found) == sorted(places)
     for runs in leaders:
         assert len({0, *(run.seed for run in runs)}) == 4  # three seeds, all fresh
-
-
-# --- Answers and notes -------------------------------------------------------------
 
 
 @pytest.fixture
