@@ -266,7 +266,7 @@ ELSEWHERE = {  # numbers of the prose that no output has, with words; and why
     "95%": "of an interval, by convention",
     "Python 3.10": "needed",
     "other 30%": "what is left of 70%",
-    "by more than 40%": "a chi-square with nine degrees of freedom",
+    "by more than 40%": "a chi-square with eight degrees of freedom",
     "with 1% costs": "-log 0.01",
     "$0.04$, $0.008$": "worked out by hand",
     "$1.44$, $-1.73$": "worked out by hand",
