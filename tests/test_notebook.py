@@ -12,6 +12,8 @@ What stands above `saved` reads a notebook; test_sheet.py uses it, too.
 import ast
 import gzip
 import hashlib
+import itertools
+import math
 import os
 import re
 import shutil
@@ -336,6 +338,50 @@ def test_numbers_in_the_prose_have_a_source(saved):
                 ):
                     unfounded.append((key, words))
     assert not unfounded, "show these, cut them, or say in ELSEWHERE whence"
+
+
+PYTHON = {  # for what stands in a formula of numbers
+    r"\\(?:left|right)\b|\\[,;!]": "",
+    r"\\frac *(\d|\{[^{}]*\}) *(\d|\{[^{}]*\})": r"(\1/\2)",
+    r"\\(sqrt|log) *([\d.]+|\([^()]*\)|\{[^{}]*\})": r"math.\1(\2)",
+    r"\\cdot|\\times": "*",
+    r"\^": "**",
+    r"\{": "(",
+    r"\}": ")",
+    r"(?<=[\d)]) *\(": "*(",
+}
+
+
+def value(formula):
+    """Its value, or None if there is more in it than numbers."""
+    for latex, python in PYTHON.items():
+        formula = re.sub(latex, python, formula)
+    if re.fullmatch(r"(?:[\d.+*/() -]|math\.(?:sqrt|log))*\d[ )]*", formula):
+        return eval(formula.strip(), {"math": math})
+    return None
+
+
+def test_equations_of_numbers_hold(saved):
+    """To the last digit shown; of a power of ten, the order of magnitude."""
+    text = "\n".join(c.source for c in saved.cells if c.cell_type == "markdown")
+    text = re.sub("```.*?```|`[^`\n]*`", "", text, flags=re.S)
+    checked = 0
+    for formula in re.findall(r"\$+([^$]+)\$+", text):
+        sides = re.split(r"=|\\approx", formula.replace("{,}", ""))
+        for left, right in itertools.pairwise(sides):
+            a, b = value(left), value(right)
+            if a is not None and b is not None:
+                half = abs(b) * (0.5 if "^" in right else 1e-9)
+                if shown := re.fullmatch(rf"[\s-]*({NUMBER})\s*", right):
+                    half = numbers(shown[1])[0][1]
+                assert abs(a - b) <= 1.001 * half, formula
+                checked += 1
+    assert checked > 12
+
+
+def test_probability_minus_truth(saved):
+    found = re.findall(r"\b[pY] [-−] [pyY]\b", "\n".join(c.source for c in saved.cells))
+    assert {text[0] for text in found} == {"p"}
 
 
 # Code
