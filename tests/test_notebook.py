@@ -12,6 +12,8 @@ What stands above `saved` reads a notebook; test_sheet.py uses it, too.
 import ast
 import gzip
 import hashlib
+import itertools
+import math
 import os
 import re
 import shutil
@@ -336,6 +338,93 @@ def test_numbers_in_the_prose_have_a_source(saved):
                 ):
                     unfounded.append((key, words))
     assert not unfounded, "show these, cut them, or say in ELSEWHERE whence"
+
+
+PYTHON = {  # for what stands in a formula of numbers
+    r"\\(?:left|right)\b|\\[,;!]": "",
+    r"\\frac *(\d|\{[^{}]*\}) *(\d|\{[^{}]*\})": r"(\1/\2)",
+    r"\\(sqrt|log) *([\d.]+|\([^()]*\)|\{[^{}]*\})": r"math.\1(\2)",
+    r"\\cdot|\\times": "*",
+    r"\^": "**",
+    r"\{": "(",
+    r"\}": ")",
+    r"(?<=[\d)]) *\(": "*(",
+}
+
+
+def value(formula):
+    """Its value, or None if there is more in it than numbers."""
+    for latex, python in PYTHON.items():
+        formula = re.sub(latex, python, formula)
+    if re.fullmatch(r"(?:[\d.+*/() -]|math\.(?:sqrt|log))*\d[ )]*", formula):
+        return eval(formula.strip(), {"math": math})
+    return None
+
+
+def test_equations_of_numbers_hold(saved):
+    """To the last digit shown; of a power of ten, the order of magnitude."""
+    text = "\n".join(c.source for c in saved.cells if c.cell_type == "markdown")
+    text = re.sub("```.*?```|`[^`\n]*`", "", text, flags=re.S)
+    checked = 0
+    for formula in re.findall(r"\$+([^$]+)\$+", text):
+        sides = re.split(r"=|\\approx", formula.replace("{,}", ""))
+        for left, right in itertools.pairwise(sides):
+            a, b = value(left), value(right)
+            if a is not None and b is not None:
+                half = abs(b) * (0.5 if "^" in right else 1e-9)
+                if shown := re.fullmatch(rf"[\s-]*({NUMBER})\s*", right):
+                    half = numbers(shown[1])[0][1]
+                assert abs(a - b) <= 1.001 * half, formula
+                checked += 1
+    assert checked > 12
+
+
+def test_probability_minus_truth(saved):
+    found = re.findall(r"\b[pY] [-−] [pyY]\b", "\n".join(c.source for c in saved.cells))
+    assert {text[0] for text in found} == {"p"}
+
+
+def test_measured_decimals_inside_formulas(saved):
+    """An output of Question 5 has them; results of equations are worked out above."""
+    places = sections(saved)
+    cells = [c for k in places if question(k) == "5" for c in places[k].cells]
+    sources = [v for v, _ in known(cells, [])]
+    for cell in (c for c in saved.cells if c.id in ("q5-bowl-read", "q5-floor-read")):
+        text = re.sub(r"= [\d.]+\$", "", cell.source)
+        text = re.sub(r" \\cdot 10\^\{?(-?\d+)\}?", r"e\1", text)
+        told = [n for n in numbers(text) if "." in n[3][1] and n[3][1] not in places]
+        for v, half, *_, match in told:
+            assert any(abs(v - s) <= 1.001 * half for s in sources), match[0]
+
+
+def test_weights_and_multiplications_of_the_convnet(saved, nb):
+    (cell,) = (c for c in saved.cells if c.id == "further-close")
+    text = cell.source.partition("<details>")[2].replace("{,}", "")
+    x, found = np.zeros((1, 1, 28, 28)), set()
+    for layer in nb.ConvNet().layers:
+        x = layer.forward(x)
+        if hasattr(layer, "W"):
+            places = x[0, 0].size  # 1 for a layer without maps
+            found |= {layer.W.size, layer.W.size * places, *layer.W.shape}
+    told = {v for v, *_ in numbers(text) if v >= 100}
+    assert len(told) > 4 and told <= found
+
+
+ORDINALS = {"fifth": 5, "tenth": 10, "fiftieth": 50, "hundredth": 100}
+SHARES = {  # of the parts that a cell speaks of
+    "q1-first-loss-text": 1 / 10,
+    "q1-growing-text": 1 / 50,
+    "q1-growing-read": 1 / 10,
+    "section-5-3": 20 / 100,
+    "further-why-text": 500 / 42000,
+}
+
+
+def test_fractions_in_words(saved):
+    for cell in (c for c in saved.cells if c.id in SHARES):
+        for word in re.findall(rf"\ba ({'|'.join(ORDINALS)})\b", cell.source):
+            share = SHARES[cell.id] * ORDINALS[word]
+            assert share == pytest.approx(1, rel=0.25), (cell.id, word)
 
 
 # Code
