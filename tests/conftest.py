@@ -6,16 +6,20 @@ import re
 import socket
 import warnings
 
-import joblib
 import mpmath
+import nbformat
 import numpy as np
 import pytest
-from load_definitions import load_definitions  # in tools/: see pyproject.toml
+from load_definitions import NOTEBOOK, load_definitions  # in tools/: see pyproject.toml
 from mpmath import mpf
 from scipy import stats
 from scipy.special import logsumexp
 
 POINTS = (2, 4, 1), (9, 14, 3), (128, 42, 666), (52, 14, 28)  # the sheet's
+DOT = (  # a PNG of one pixel in base64, as small as a run makes it
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mP4z8AAAAMBAQD3A0FDAAAA"
+    "AElFTkSuQmCC"
+)
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +28,14 @@ def nb():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the libraries say of one another
         return load_definitions()
+
+
+@pytest.fixture(scope="session")
+def saved():
+    """The notebook as saved."""
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    nbformat.validate(notebook)
+    return notebook
 
 
 @pytest.fixture(scope="session")
@@ -51,13 +63,6 @@ def no_network(monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", guarded)
     monkeypatch.setenv("NO_PROXY", "*")
-
-
-@pytest.fixture
-def one_process():
-    """side_by_side runs its calls in this process, so that stubs are seen."""
-    with joblib.parallel_config(backend="sequential"):
-        yield
 
 
 class Echo:

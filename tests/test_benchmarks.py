@@ -4,15 +4,15 @@ Speaks when a script no longer fits the notebook, or the table is not the CSV's.
 
 import csv
 import importlib
-import json
 import re
 import sys
 from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
-from load_definitions import NOTEBOOK, ROOT
+from load_definitions import ROOT
 from seen import Seen
+from test_notebook import table_rows
 from test_seen_1_3 import SETTINGS as OF_1_3
 from test_seen_further import SETTINGS
 
@@ -83,16 +83,15 @@ def test_timings(script, nb, monkeypatch):
     assert given["lr"] == given["learning_rate_init"] == run.RATE
 
 
-def test_the_notebook_quotes_the_runs():
+def test_the_notebook_quotes_the_runs(saved):
     """Clean and distorted, in percent: the seeds 0, 1 and 2 of the CSV."""
     with (ROOT / "benchmarks/convnet_runs.csv").open(encoding="utf-8") as file:
         rows = [*csv.DictReader(file)]
     rows = {(row["name"], row["seed"]): row["valid accuracy"] for row in rows}
-    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
-    (text,) = (c["source"] for c in cells if c["id"] == "further-train-read")
-    quoted = [line.strip("| \n").split(" | ") for line in text if "|" in line]
-    assert quoted[0][-2:] == ["clean", "distorted"]
-    for name, told in zip(("ConvNet", "wide MLP"), quoted[2:], strict=True):
+    (text,) = (c.source for c in saved.cells if c.id == "further-train-read")
+    header, *quoted = table_rows(text)
+    assert header[-2:] == ["clean", "distorted"]
+    for name, told in zip(("ConvNet", "wide MLP"), quoted, strict=True):
         for suffix, cell in zip((", not distorted", ""), told[1:], strict=True):
             values = [100 * float(rows[name + suffix, seed]) for seed in "012"]
             assert cell == ", ".join(f"{value:.2f}" for value in values)

@@ -14,12 +14,10 @@ import make_page
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
+from conftest import DOT
+from execute import code_cells
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-
-PNG = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mP4z8AAAAMBAQD3A0FDAAAA"
-    "AElFTkSuQmCC"
-)
+from test_notebook import figures
 
 
 def page_of(*cells, folder="."):
@@ -36,14 +34,9 @@ def shown(output_type="display_data", tags=(), **content):
 
 
 @pytest.fixture(scope="module")
-def notebook():
-    return nbformat.read(make_page.NOTEBOOK, as_version=4)
-
-
-@pytest.fixture(scope="module")
-def saved(notebook):
+def whole(saved):
     """The page of the notebook as saved."""
-    return BeautifulSoup(make_page.make_page(notebook), "html.parser")
+    return BeautifulSoup(make_page.make_page(saved), "html.parser")
 
 
 @pytest.mark.parametrize(
@@ -68,13 +61,13 @@ def test_formulas_are_mathml(markdown, text, inside):
             assert fence["stretchy"] == "false"
 
 
-def test_every_formula_of_the_notebook_is_read(saved, notebook):
-    assert not saved.select("code.tex")
-    assert not [math.text for math in saved("math") if re.search(r"[\\$]", math.text)]
-    assert len(saved("math")) > 100
-    for tag in saved(["code", "pre", "math"]):
+def test_every_formula_of_the_notebook_is_read(whole):
+    assert not whole.select("code.tex")
+    assert not [math.text for math in whole("math") if re.search(r"[\\$]", math.text)]
+    assert len(whole("math")) > 100
+    for tag in whole(["code", "pre", "math"]):
         tag.extract()
-    assert "$" not in saved.main.text
+    assert "$" not in whole.main.text
     bad = page_of("before $\\frac{$ after").select_one("code.tex")
     assert bad.text == "\\frac{"
 
@@ -87,40 +80,38 @@ def test_nothing_of_the_outputs_is_left_out():
         shown("error", **error),
         shown("execute_result", data={"text/plain": "plain <b>"}),
         shown(data={"text/html": "<i>html</i>", "text/plain": "no"}),
-        shown(data={"image/png": PNG}, metadata={"image/png": {"alt": 'a "red" dot'}}),
+        shown(data={"image/png": DOT}, metadata={"image/png": {"alt": 'a "red" dot'}}),
     )
     for part in "streamed <a>", "warned", "line <1>", "plain <b>":
         assert part in [pre.text.strip() for pre in page.select(".result pre")]
     assert page.i.text == "html" and page.img["alt"] == 'a "red" dot'
-    assert page.img["src"] == f"data:image/png;base64,{PNG}"
+    assert page.img["src"] == f"data:image/png;base64,{DOT}"
     assert len(page.select(".input pre")) == 6
     table = {"text/markdown": "| a |\n| - |\n| b |", "text/plain": "no"}
     assert page_of(shown(data=table)).select_one(".result td").text == "b"
 
 
-def test_every_picture_of_the_notebook_has_its_text(saved, notebook):
-    outputs = [o for cell in notebook.cells for o in cell.get("outputs", [])]
-    pictures = [o for o in outputs if "image/png" in o.get("data", {})]
-    alts = [picture.metadata["image/png"]["alt"] for picture in pictures]
-    assert alts and [img["alt"] for img in saved("img")] == alts
+def test_every_picture_of_the_notebook_has_its_text(whole, saved):
+    alts = figures(code_cells(saved))
+    assert alts and [img["alt"] for img in whole("img")] == alts
 
 
-def test_the_page_runs_nothing_and_asks_no_host(saved):
-    policy = saved.head.find("meta", attrs={"http-equiv": "Content-Security-Policy"})
+def test_the_page_runs_nothing_and_asks_no_host(whole):
+    policy = whole.head.find("meta", attrs={"http-equiv": "Content-Security-Policy"})
     assert policy["content"].startswith("default-src 'none'; img-src data:;")
-    assert not saved(["script", "link", "iframe", "object", "embed", "base"])
-    assert all(img["src"].startswith("data:") for img in saved("img"))
-    assert not re.search(r"@import|url\((?!data:)", saved.style.text)
+    assert not whole(["script", "link", "iframe", "object", "embed", "base"])
+    assert all(img["src"].startswith("data:") for img in whole("img"))
+    assert not re.search(r"@import|url\((?!data:)", whole.style.text)
 
 
-def test_links_land_and_the_contents_list_the_sections(saved, notebook):
-    ids = {tag["id"] for tag in saved(id=True)}
-    links = [a["href"] for a in saved("a", href=re.compile("^#"))]
+def test_links_land_and_the_contents_list_the_sections(whole, saved):
+    ids = {tag["id"] for tag in whole(id=True)}
+    links = [a["href"] for a in whole("a", href=re.compile("^#"))]
     assert links and not [link for link in links if unquote(link[1:]) not in ids]
-    assert len(saved.main.select(".result td a")) > 20  # of the answers' table
-    sources = [c.source for c in notebook.cells if c.cell_type == "markdown"]
+    assert len(whole.main.select(".result td a")) > 20  # of the answers' table
+    sources = [c.source for c in saved.cells if c.cell_type == "markdown"]
     headings = re.findall("^###? ", "\n".join(sources), re.MULTILINE)
-    assert len(saved.nav("a")) == len(headings) > 30
+    assert len(whole.nav("a")) == len(headings) > 30
     odd = "### 1.4 The 5 % of *a* test's `loss` and ∇f"
     page = page_of(odd, "[a](#1.4-The-5-%-of-a-test's-loss-and-∇f)")
     assert page.main.select("p a")[0]["href"].count("#") == 1

@@ -10,7 +10,6 @@ What cannot be run gets a sentence. What is imported is declared, in files that 
 import ast
 import base64
 import gzip
-import io
 import math
 import os
 import re
@@ -31,24 +30,16 @@ import psutil
 import pytest
 import runner
 from code_hash import code_hash
+from conftest import DOT
 from jupyter_client.manager import start_new_kernel
 from load_definitions import ROOT, definition_source
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from PIL import Image
 
 TOOL = ROOT / "tools" / "run_notebook.py"
 PATIENCE = 300  # seconds, with a machine that does other things besides
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has other signals")
 
 
-def png(pixels):
-    """A PNG in base64."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", optimize=True)
-    return base64.b64encode(file.getvalue()).decode()
-
-
-DOT = png(np.full((1, 1, 3), 99, np.uint8))
 HEAD = "| section | asked | found |\n| --: | :-- | :-- |\n"
 OLD, NEW = "| 1.9 | Test | 12.3% |", "| 1.9 | Test | 91.9%<br>both |"
 LINKED = NEW.replace("1.9", "[1.9](#1.9-Test-accuracy)", 1)  # as page 1 has it

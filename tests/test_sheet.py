@@ -11,10 +11,9 @@ import ast
 import re
 import sys
 
-import nbformat
 import pytest
 import test_notebook as reading
-from load_definitions import NOTEBOOK, ROOT
+from load_definitions import ROOT
 
 # What several items ask alike
 PERCENT = r"\d+\.\d+ ?%"
@@ -183,16 +182,15 @@ def is_there(section, answers, kind, times, what):
 
 
 @pytest.mark.parametrize("item", range(53))
-def test_item(item):
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    whole = reading.Section([], reading.code_cells(notebook))
-    places = reading.sections(notebook) | {"all": whole}
-    answers = reading.answers(notebook)
+def test_item(saved, item):
+    whole = reading.Section([], reading.code_cells(saved))
+    places = reading.sections(saved) | {"all": whole}
+    answers = reading.answers(saved)
     for row in ITEMS.strip("\n").split("\n"):
         number, key, kind, what = row.split(maxsplit=3)
         kind, _, times = kind.partition("*")
         if number == str(item):
             told = [f"{a[1]}: {found}" for a, found in answers.items() if a[0] == key]
             there = is_there(places[key], told, kind, int(times or 1), what)
-            why = "" if reading.is_fresh(notebook) else f"STALE: {reading.SAVE}; "
+            why = "" if reading.is_fresh(saved) else f"STALE: {reading.SAVE}; "
             assert there, f"{why}section {key}, {kind}: {what}"
