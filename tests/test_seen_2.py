@@ -2,16 +2,10 @@
 100 digits at the sheet's four points. (test_graph.py tests its definitions.)"""
 
 import math
-import re
 
 import numpy as np
 import pytest
 from conftest import POINTS, are, exact, says
-
-
-def f_of(*point):
-    """u, f, ∂f/∂x, ∂f/∂y, ∂f/∂z."""
-    return [float(value) for value in exact(*point)]
 
 
 def test_q2_answers_are_of_the_sheets_points(seen):
@@ -20,9 +14,9 @@ def test_q2_answers_are_of_the_sheets_points(seen):
     assert columns == sorted(columns)
     lines = seen.answer("2.4", "gradient").split("\n")
     for k, (point, line) in enumerate(zip(POINTS, lines, strict=True)):
-        _, f, *gradient = f_of(*point)
-        place, found, value = re.fullmatch(r"(.*): (\[.*\]), f = (.*)", line).groups()
-        assert place == str(point) and are(found, gradient, 1e-5) and says(value, f)
+        _, f, *gradient = exact(*point)
+        found, value = line.split(", f = ")
+        assert are(found, [*point, *gradient], 1e-5) and says(value, f)
         for name, row in zip(("graph", "numerical"), rows[2 * k :], strict=False):
             told = " ".join(row[c] for c in columns)
             assert name in row[1] and (row[0] == str(point) or name != "graph")
@@ -34,14 +28,14 @@ def test_q2_printed_lines(seen):
     assert says(seen.lines("2.1", "slope")[0], 3, 7)
     for name, value in zip("xyz", (4, 4, 3), strict=True):
         assert f"'{name}': {value}" in seen.lines("2.1", "gradients")[0]
-    _, f, *gradient = f_of(2, 4, 1)
+    _, f, *gradient = exact(2, 4, 1)
     assert says(seen.lines("2.3", "f =")[0], f)
     assert says(seen.lines("2.3", "∂f/∂x, ∂f/∂y, ∂f/∂z] =")[0], *gradient)
 
 
 @pytest.mark.parametrize("x", [2, 2.25])
 def test_q2_the_drawn_graph(seen, x):
-    _, f, dx, dy, dz = f_of(x, 4, 1)
+    _, f, dx, dy, dz = map(float, exact(x, 4, 1))
     n, d, slope = math.cos(math.pi * x), math.tanh(1), 1 - math.exp(f)
     by_n = slope / d
     expected = [(x, dx), (4, dy), (0.5, 8 * dy), (2, 2 * dy)]

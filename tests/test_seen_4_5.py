@@ -157,8 +157,6 @@ def test_q5_all_descents_begin_alike_and_learn_the_given_layer(seen):
             np.testing.assert_allclose(told, (distance, error), rtol=1e-6, atol=1e-9)
     start = np.sort(calls[0].given["start"].ravel())
     np.testing.assert_allclose(start, np.linspace(-1, 1, 1500), atol=0.1)  # uniform
-    found = seen.answer("5.2", "save the output of 100")
-    assert says(found, *W0.shape, *x.shape, *calls[0].given["target"].shape)
 
 
 def test_q5_lines_of_the_descents(seen):
