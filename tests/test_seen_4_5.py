@@ -50,7 +50,6 @@ def test_q4_first_five_and_ten_random_images_are_blurred(seen):
     blurring = np.eye(3)[:, :, None, None] * np.outer(bell, bell) / bell.sum() ** 2
     for call in five, ten, hundred:
         np.testing.assert_allclose(call.given["layer"].W, blurring)
-    assert says(seen.answer("4.4", "first 5"), *five.result.shape)
     assert says(seen.answer("4.4", "10 random"), *ten.result.shape)
     (line,) = seen.lines("4.4", "from SciPy")
     assert says(line, 100) and numbers(line)[-1][0] < 1e-12

@@ -38,9 +38,13 @@ def in_order(x, y, batch_size, rng):
 class Pulled(Echo):
     """Scores are the inputs; one weight, of the gradient 1, writes down the steps."""
 
-    def __init__(self, rng=None):
+    def __init__(self, rng=None, look=lambda model: None):
         super().__init__()
-        self.W, self.path, self.lams = np.zeros(1), [], []
+        self.W, self.path, self.lams, self.look = np.zeros(1), [], [], look
+
+    def forward(self, x):
+        self.look(self)
+        return super().forward(x)
 
     def backward(self, grad, lam):
         self.path.append(self.W.item())
@@ -111,13 +115,8 @@ def test_the_log(nb, epochs, every, at):
 
 def test_a_model_knows_whether_it_is_trained(nb):
     """Also where it is given up in the middle of an epoch."""
-
-    class Watched(Pulled):
-        def forward(self, x):
-            told.append(self.training)
-            return super().forward(x)
-
-    told, model, part = [], Watched(), points(nb, 0, 8)
+    told, part = [], points(nb, 0, 8)
+    model = Pulled(look=lambda model: told.append(model.training))
     train(nb, model, part, part, epochs=1)
     assert told == [True, True, False] and model.training is False
     train(nb, model, part._replace(x=part.x * NAN), epochs=1)
@@ -139,14 +138,14 @@ def test_fit_makes_and_trains_from_one_seed(nb):
     """The same by hand, to the bit: one generator, for weights and then order."""
     part, valid = points(nb, 0, 50), points(nb, 1, 40)
     make = partial(nb.Single_layer_classifier, 3, 3, std=1)
-    settings = {"epochs": 2, "batch_size": 7, "learning_rate": 0.1, "lam": 0.01}
+    settings = {"epochs": 2, "batch_size": 7, "learning_rate": 1, "lam": 0.01}
     run = nb.fit(make, part, valid, seed=3, **settings)
     rng = np.random.default_rng(3)
     model = make(rng=rng)
     log = nb.train(model, part, valid, rng=rng, **settings)
     assert (run.seed, run.settings, run.log) == (3, settings, log)
     np.testing.assert_array_equal(run.model.W, model.W)
-    assert run.train == nb.evaluate(model, part)[1]
+    assert run.train == nb.evaluate(model, part)[1] != log[-1]["training accuracy"]
     assert run.valid == nb.evaluate(model, valid)[1] != run.train
     assert math.isnan(nb.fit(make, part, **settings).valid)
 
@@ -164,15 +163,13 @@ def test_a_run_that_diverges_has_no_accuracy(nb, lam, size, rows):
 def test_fit_has_one_blas_thread(nb):
     threads = set()
 
-    class Watched(Pulled):
-        def forward(self, x):
-            blas = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
-            threads.update(pool["num_threads"] for pool in blas)
-            return super().forward(x)
+    def look(model):
+        blas = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+        threads.update(pool["num_threads"] for pool in blas)
 
     settings = {"epochs": 1, "batch_size": 4, "learning_rate": 0.1}
     with threadpool_limits(2, "blas"):
-        nb.fit(Watched, points(nb, 0, 8), **settings)
+        nb.fit(partial(Pulled, look=look), points(nb, 0, 8), **settings)
     assert threads == {1}
 
 
