@@ -178,7 +178,11 @@ def keep(notebook, path):
     Gives the paths."""
     kept = [put(path.parent / "build" / path.name, content(notebook))]
     page = make_page(notebook, path.parent).encode()
-    return [*kept, put(kept[0].with_suffix(".html"), page)]
+    try:
+        return [*kept, put(kept[0].with_suffix(".html"), page)]
+    except OSError as error:
+        say(f"There is no room for its page ({first_line(error)}).")
+        return kept
 
 
 def put(path, data):
@@ -189,7 +193,11 @@ def put(path, data):
         folder = Path(tempfile.mkdtemp(prefix="notebook-"))
         say(f"{path} cannot be written ({first_line(error)}).")
         path = folder / path.name
-        write({path: data})
+        try:
+            write({path: data})
+        except OSError:
+            folder.rmdir()
+            raise
     return path
 
 
@@ -198,7 +206,7 @@ def keep_partial(notebook, path, reason):
     left = f"{path.name} is left as it was."
     if not any(cell.execution_count or cell.outputs for cell in code_cells(notebook)):
         return f"Nothing had run; {left}"
-    text = f"**This run did not reach its end:** {reason}"
+    text = f"**This run did not end as it should:** {reason}"
     notebook.cells.insert(0, nbformat.v4.new_markdown_cell(text, id="not-at-its-end"))
     return f"What had run is in {' and '.join(map(str, keep(notebook, path)))}; {left}"
 

@@ -37,4 +37,7 @@ def missing(error):
     """Exit with README's command: a package cannot be imported."""
     said = "{} is not installed for this Python. In the repository's folder: {}"
     command = " install -q -r requirements.txt && ".join([PIP, PYTHON])
-    sys.exit(said.format(error.name, command + " " + sys.argv[0]))
+    from pathlib import Path  # old Pythons, which `start` tells so, have none
+
+    script = os.path.relpath(sys.argv[0], Path(__file__).resolve().parent.parent)
+    sys.exit(said.format(error.name, command + " " + script))
