@@ -54,6 +54,10 @@ def test_convnet_runs(script, monkeypatch, capsys, nb, name):
     for kind in "ConvNet", "wide MLP":
         assert SETTINGS[kind].items() <= runs.SETTINGS[kind].items()
     kept = runs.TABLE.read_text(encoding="utf-8")
+    for row in csv.DictReader(kept.splitlines()):
+        for key, value in runs.SETTINGS.get(row["name"], {}).items():
+            text = "-".join(map(str, value)) if isinstance(value, tuple) else value
+            assert row[key] == ("" if text is None else str(text)), row["name"]
     monkeypatch.setitem(runs.SETTINGS[name], "epochs", 1)
     runs.main([name], [0], share=0.01)
     line = capsys.readouterr().out.removeprefix(name)

@@ -76,9 +76,7 @@ def test_words_and_sides_of_an_alternative_text(seen):
     for call in seen.of("show"):
         alt, found = call.given["alt"].lower(), call.given["fig"].findobj()
         texts = " ".join(t.get_text() for t in found if isinstance(t, Text)).lower()
-        rows = [
-            np.ravel(i.get_array())[None] for i in found if isinstance(i, AxesImage)
-        ]
+        rows = [i.get_array().reshape(1, -1) for i in found if isinstance(i, AxesImage)]
         drawn = {seen.sets.get(fingerprints(row)[0], ("",))[0] for row in rows} & sets
         for word in *sets, "accuracy", "loss", "error", "distance":
             there = word in drawn if drawn and word in sets else word in texts

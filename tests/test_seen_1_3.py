@@ -366,6 +366,8 @@ def test_templates_are_the_weights(seen):
     np.testing.assert_allclose(rows_of(arrays), np.concatenate(scaled), atol=1e-5)
     for name, scale in zip(names, scales, strict=True):
         assert " st" in name and says(name, scale)
+    fig = next(fig for fig in seen.figures("1.6") if len(fig.axes) == 30)
+    assert {ax.images[0].get_clim() for ax in fig.axes} == {(-1, 1)}
 
 
 def test_q1_surest_mistakes(seen):
@@ -434,6 +436,11 @@ def test_q3_one_digit_both_ways(seen):
         np.testing.assert_allclose(array, one, rtol=1e-3, atol=1e-5)
     assert says(fig.texts[-1].get_text(), label, p[k].argmax(), -math.log(of_label[k]))
     assert re.search("forward.*backward", fig.texts[-1].get_text())
+    words = "pixels", "ReLU", "hidden units", "scores", "probability"
+    for ax, word in zip(fig.axes, words * 2, strict=True):
+        assert word in ax.get_title()
+    maps = [i for ax in fig.axes for i in ax.images if i.get_cmap().name == "PuOr_r"]
+    assert len(maps) == 5 and not any(sum(i.get_clim()) for i in maps)  # white at 0
     arrows = ["".join(text.get_text() for text in ax.texts) for ax in fig.axes]
     assert arrows == [*"→→→→", "", *"←←←←", ""]
     for bars in (ax.patches for ax in fig.axes if ax.patches):  # "label (blue)"

@@ -43,8 +43,10 @@ def test_q2_the_drawn_graph(seen, x):
     expected += [(d, -slope * n / d**2), (n / d, slope)]
     expected += [(math.exp(f), math.exp(-f)), (f, 1)]
     ax = seen.axes("2.3", title=str((x, 4, 1)))
-    texts = [text for text in ax.texts if text.get_text()]
-    texts = [text for text in texts if not text.get_bbox_patch()]  # no nodes
+    nodes = [text for text in ax.texts if text.get_bbox_patch()]
+    nodes.sort(key=lambda text: text.get_position())
+    assert [t.get_text() for t in nodes[-4:]] == ["+", "a / b", "σ", "log"]
+    texts = [text for text in ax.texts if text.get_text() and text not in nodes]
     drawn = []  # the value stands above its gradient, in another colour
     for value, grad in zip(texts[::2], texts[1::2], strict=True):
         drawn.append((float(value.get_text()), float(grad.get_text())))

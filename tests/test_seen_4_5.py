@@ -224,14 +224,17 @@ def test_q5_lines_of_the_spectrum(seen):
         assert says(line, value, value**0.5)
         assert says(line, *vector) or says(line, *-vector)
     patches = patches_of(seen.cifar[0][:100], 5)
-    mu, mean = np.linalg.eigvalsh(patches.T @ patches), patches.mean(axis=0)
-    rate = rule_of(best(seen, True)).rate
+    (mu, vectors), mean = np.linalg.eigh(patches.T @ patches), patches.mean(axis=0)
+    call, W0 = best(seen, True), seen.of("load_filters")[0].result
+    rate, ends = rule_of(call).rate, (call.given["start"], call.result[0].W)
+    along = [np.linalg.norm((W - W0).reshape(20, 75) @ vectors, axis=0) for W in ends]
+    have = np.sum(along[1] <= along[0] / math.e)
     for word, *expected in (
         ("eigenvalues from", mu[-1], mu[0]),
         ("condition", mu[-1] / mu[0]),
         ("stable rate", 10 / mu[-1], rate),
         ("steps per factor e", 5 / (rate * mu[0])),
-        ("directions", 300, np.sum(5 / (rate * mu) <= 300), 75),
+        ("directions", 300, np.sum(5 / (rate * mu) <= 300), 75, have),
         ("mean patch", len(patches) * mean @ mean),
     ):
         assert says(seen.lines("5.7", word)[0], *expected), word
@@ -326,3 +329,7 @@ def test_q5_paths_in_the_bowl(seen):
             np.testing.assert_array_equal(places, path)
             assert [int(t.get_text()) for t in ax.texts] == list(range(len(path)))
     np.testing.assert_allclose(paths[3], paths[2] @ root)
+    drawn = [ax.lines[0].get_xydata() for ax in seen.figures("5.4")[0].axes]
+    assert [np.ptp(path[-2:]) > 1 for path in drawn] == [False, True]
+    alt = seen.of("show", "5.4")[0].given["alt"]
+    assert re.search("creep.* left.*thrown.* right", alt)

@@ -51,13 +51,17 @@ def test_further_seven_bugs_and_one_more(seen):
 
 def test_further_cosines_of_minibatches(seen):
     x, y, _ = seen.parts[0]
-    error = softmax(x @ seen.chosen(1)[0].model.W, axis=1) - np.eye(10)[y]
-    whole = x.T @ error  # of image r alone: the outer product of x[r] and error[r]
-    sizes = np.linalg.norm(x, axis=1) * np.linalg.norm(error, axis=1)
-    cosines = np.sum((x @ whole) * error, axis=1) / sizes / np.linalg.norm(whole)
-    order = np.random.default_rng(0).permutation(len(x))[:200]
-    _, line = seen.lines("6.2", "trained, batches of 1:")  # untrained, trained
-    assert says(line, 1, cosines[order].mean())
+    order = np.random.default_rng(0).permutation(len(x))
+    trained, untrained = seen.chosen(1)[0].model, seen.ns["new_softmax"](rng=0)
+    for name, model in ("untrained", untrained), ("trained", trained):
+        error = softmax(x @ model.W, axis=1) - np.eye(10)[y]
+        whole = x.T @ error / np.linalg.norm(x.T @ error)
+        for size in 1, 500:
+            picked = np.split(order, range(size, len(x), size))[:200]
+            parts = [x[k].T @ error[k] for k in picked]
+            cosines = [np.sum(part * whole) / np.linalg.norm(part) for part in parts]
+            line = seen.lines("6.2", f"{name}, batches of {size}:")[-1]
+            assert says(line, size, np.mean(cosines))
 
 
 def test_further_variants_and_widths(seen):
@@ -140,6 +144,13 @@ def test_further_distorted_digits(seen):
         far = np.linalg.norm(four.mean(axis=0) - digits, axis=1)
         assert np.argmin(far) == k
     old = np.asarray(seen.axes("6.6", title="old").images[0].get_array())
+    for k, name in enumerate(("one bump", "all parts")):  # a bent line was straight
+        starts = np.indices((28, 28)) - seen.ns["fields"][:, k].reshape(2, 28, 28)
+        bent = seen.axes("6.6", title=f"{name}: new image").collections
+        for lines, start in zip(bent, starts, strict=True):
+            for level, path in zip(lines.levels, lines.get_paths(), strict=True):
+                at = path.vertices.round().astype(int).T[::-1]
+                np.testing.assert_allclose(start[tuple(at)], level, atol=1.2)
     for name in "one bump", "all parts":  # an arrow ends at its pixel
         ax = seen.axes("6.6", title=f"{name} arrows")
         new, arrows = np.asarray(ax.images[0].get_array()), ax.collections[0]
@@ -157,7 +168,7 @@ def test_further_two_networks_are_trained_on_distorted_digits(seen):
         settings = dict(settings_of(run))
         assert settings.pop("batches").__name__ == "distorted_minibatch"
         assert settings == SETTINGS[name] and run.seed == 0  # "from seed 0"
-        assert run.settings["log_every"] == 4  # "every fourth epoch", page 1
+        assert run.settings["log_every"] == 4
         (line,) = seen.lines("6.7", word, "training images, not distorted")
         assert says(line.split("distorted")[1], 100 * run.train)
     assert wide.model.layers[0].W.shape == (784, 800)
