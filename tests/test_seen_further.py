@@ -238,6 +238,7 @@ def test_further_blocks(seen):
     """Standard errors of an accuracy and of a difference, by the length of a block, in
     each half of the file from its own mean."""
     header, rows = seen.table("6.8", "images in a block")
+    assert all("points" in name for name in header[2:])
     assert [int(row[0]) for row in rows] == [1, 50, 200]  # ten blocks at least
     wide, conv = (hits_of(run.model, seen.parts[2]) for run in seen.networks())
     for column, name in enumerate(header[2:], start=2):
