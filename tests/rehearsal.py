@@ -34,9 +34,9 @@ from threadpoolctl import threadpool_limits
 SHARE = 0.02  # of the training images; below, a set lacks a class or a fit its sense
 TEST_IMAGES = 2000
 WATCHED = {
-    "answer", "blur", "check_gradient", "check_layer", "descend", "distorted_minibatch",
-    "fit", "get_minibatch", "load_cifar", "load_digits", "load_filters", "show",
-    "table", "tune",
+    "answer", "blur", "check_gradient", "check_layer", "chosen_text", "descend",
+    "distorted_minibatch", "fit", "get_minibatch", "leaders_table", "load_cifar",
+    "load_digits", "load_filters", "show", "table", "tune",
 }  # fmt: skip
 
 

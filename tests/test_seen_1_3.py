@@ -90,6 +90,8 @@ def test_every_choice_is_made_by_validation_on_the_whole_grid(seen, q):
         assert len({tried[0].seed, *seeds}) == 4
         assert all(settings_of(run) == settings_of(runs[0]) for run in runs)
         assert all(len(run.log) == budget["epochs"] for run in runs)
+    for name in "chosen_text", "leaders_table":
+        assert seen.of(name, section)[0].given["part"] is seen.parts[1]
 
 
 @both_questions

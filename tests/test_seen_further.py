@@ -89,7 +89,7 @@ def test_further_variants_and_widths(seen):
 
 
 def test_further_gains_have_the_same_draws(seen):
-    ax = seen.axes("6.2", "layer", "rms")
+    ax = seen.axes("6.2", "layer", "activations")
     rms = {label.split(" (")[0]: np.array(y) for label, (_, y) in curves(ax).items()}
     pixels = seen.parts[1].x
     assert rms["gain 1"][0] == pytest.approx(np.sqrt(np.mean(pixels**2) / 2), rel=0.1)
