@@ -368,7 +368,7 @@ def test_numbers_of_the_texts_have_been_checked(saved):
     found = iter(COUNTS.findall(NO_COUNTS.sub("", "\n".join(texts))))
     known = (ROOT / "tests/numbers.txt").read_text("utf-8").split()
     lost = [k for k, number in enumerate(known) if number not in found]
-    assert not lost, f"check the texts near {known[lost[0] - 9 : lost[0] + 1]}"
+    assert not lost, f"check the texts near {known[max(lost[0] - 9, 0) : lost[0] + 1]}"
 
 
 def test_accuracies_on_the_test_set_are_on_record(saved):

@@ -17,12 +17,12 @@ def test_q2_answers_are_of_the_sheets_points(seen):
         _, f, *gradient = exact(*point)
         found, value = line.split(", f = ")
         assert are(found, [*point, *gradient], 1e-5) and says(value, f)
-        (at_point, graph, *told), (_, numerical, *told_2) = rows[2 * k : 2 * k + 2]
-        assert [at_point, graph, numerical] == [str(point), "graph", "numerical"]
+        graph, numerical = rows[2 * k : 2 * k + 2]
+        assert graph[:2] == [str(point), "graph"] and numerical[1] == "numerical"
         at, func = np.array(point, dtype=float), seen.ns["Func"]()
         slopes = seen.ns["numerical_gradient"](lambda f=func, at=at: f.forward(*at), at)
-        assert are(" ".join(told), gradient, 1e-5)
-        assert are(" ".join(told_2), slopes, 1e-5)
+        assert are(" ".join(graph[2:]), gradient, 1e-5)
+        assert are(" ".join(numerical[2:]), slopes, 1e-5)
 
 
 def test_q2_printed_lines(seen):
