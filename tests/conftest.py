@@ -145,10 +145,10 @@ def numbers(text):
     return found
 
 
-def says(text, *values):
+def says(text, *values, share=0.003):
     """Whether the numbers in a text are these values, in this order and to the last
-    digit shown; other numbers may stand between them."""
-    found = iter(numbers(text))
+    digit shown, within a share (or 0.006); other numbers may stand between them."""
+    found = iter((n, min(h, max(0.006, share * abs(n)))) for n, h in numbers(text))
     return all(any(abs(n - v) <= half for n, half in found) for v in values)
 
 

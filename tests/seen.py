@@ -4,6 +4,7 @@ and other ways to compute what the notebook says. (Numbers in texts: conftest.py
 Things are found by section and by words: cells, names and sentences may change."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -97,15 +98,19 @@ class Seen(Rehearsal):
         return next(a["found"] for a in told if word in a["asked"].lower())
 
     def lines(self, section, *words):
-        """The printed lines of a section that have all the words."""
-        lines = self.printed[section].splitlines()
-        return [line for line in lines if all(word in line for word in words)]
+        """The printed lines of a section that have all the words, in this order."""
+        words = re.compile(".*".join(map(re.escape, words)))
+        lines = list(filter(words.search, self.printed[section].splitlines()))
+        assert lines, f"section {section} prints no line of {words.pattern}"
+        return lines
 
     def table(self, section, *words):
-        """header, rows of the first table in a section whose header has the words."""
+        """header, rows of the first table in a section whose header has the words, in
+        this order."""
+        words = re.compile(".*".join(map(re.escape, words)))
         told = [call.given for call in self.of("table", section)]
         tables = [(t["header"], t["rows"]) for t in told]
-        return next(t for t in tables if all(word in " ".join(t[0]) for word in words))
+        return next(t for t in tables if words.search(" ".join(t[0])))
 
     def figures(self, section):
         return [call.given["fig"] for call in self.of("show", section)]

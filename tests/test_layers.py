@@ -246,6 +246,8 @@ def test_displacement_basis(nb):
     """Bumps with squares that add up to 1 at each pixel; row, column, 1."""
     bumps, affine = np.split(nb.displacement_basis().astype(float), [-3])
     np.testing.assert_allclose(np.sum(bumps**2, axis=0), 1, atol=1e-5)
+    logs = np.log(bumps.reshape(6, 6, 28, 28))  # sd 6, and 7.5 pixels apart
+    np.testing.assert_allclose(np.diff(logs[0, 0] - logs[0, 1]), -7.5 / 6**2, rtol=0.01)
     row, column = np.indices((28, 28)) - 13.5
     expected = np.reshape([row, column, np.ones((28, 28))], (3, 784))
     np.testing.assert_allclose(affine, expected, rtol=1e-6)

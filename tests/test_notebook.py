@@ -20,7 +20,7 @@ import symtable
 import sys
 import warnings
 from base64 import b64decode
-from collections import namedtuple
+from collections import Counter, namedtuple
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -338,25 +338,24 @@ def test_formulas_have_been_worked_out(saved):
     """Whoever changes one works it out, and then puts it into the file."""
     known = (ROOT / "tests/formulas.txt").read_text("utf-8").splitlines()
     found = [" ".join(f"{a}{b}".split()) for a, b in FORMULA.findall(prose(saved))]
-    new = {f for f in found if re.search("[-+=^/]|frac|cdot", f)} - {*known}
+    new = Counter(f for f in found if re.search(r"[-+=^/\d<>|]|frac|cdot|pi", f))
+    new.subtract(known)
+    new = +new
     assert not new, "work these out, then add them to tests/formulas.txt"
-
-
-def test_weights_and_multiplications_of_the_convnet(saved, nb):
-    (cell,) = (c for c in saved.cells if c.id == "further-close")
-    text = cell.source.partition("<details>")[2].replace("{,}", "")
-    x, found = np.zeros((1, 1, 28, 28)), set()
-    for layer in nb.ConvNet().layers:
-        x = layer.forward(x)
-        if hasattr(layer, "W"):  # used at each location of a map, or once
-            found |= {layer.W.size, layer.W.size * x[0, 0].size, *layer.W.shape}
-    told = {v for v, *_ in numbers(text) if v >= 100}
-    assert len(told) > 4 and told <= found
 
 
 COUNTS = re.compile(
     r"(?i)\d[\d.,]*\d|\d|\b(?:two|three|four|five|six|seven|eight|nine|ten|twelve|"
     r"twenty|fifty|hundreds?|half|fifth|tenth|fiftieth|hundredth|twice)\b"
+)
+QUANTITIES = re.compile(
+    r"(?i)\b(?:training|validation|test|accurac|loss|error|distance|gradient|batch|rate|"
+    r"epoch|pass|softmax|MLP|ConvNet|regression|output|points|nats)|[%λ]"
+)
+OPPOSITES = re.compile(
+    r"(?i)\b(?:orange|purple|blue|positive|negative|dark|left|right|wrong|above|below|"
+    r"before|after|true|predicted|steep|flat|first|second|chosen|best|worst)\b|∂.*|"
+    + COUNTS.pattern[4:]
 )
 NO_COUNTS = re.compile(r"\[\d\.\d+\]|\]\([^)\n]*\)|<!-- .*? -->", re.S)
 
@@ -369,6 +368,28 @@ def test_numbers_of_the_texts_have_been_checked(saved):
     known = (ROOT / "tests/numbers.txt").read_text("utf-8").split()
     lost = [k for k, number in enumerate(known) if number not in found]
     assert not lost, f"check the texts near {known[max(lost[0] - 9, 0) : lost[0] + 1]}"
+
+
+# Docstrings, comments and keys in brackets; texts.
+TEXTS = re.compile(r'"""(?s:.*?)"""|#.*|\w\["[^"]*"\]|"((?:[^"\\\n]|\\.)*)"')
+
+
+def quantities(text):
+    """What a text in code names: quantities, then opposites and numbers in order."""
+    if re.match(r"\d\.\d|[a-z]+_|epochs$", text):  # headings, arguments
+        return ""
+    named = sorted({word.lower() for word in QUANTITIES.findall(text)})
+    ordered = OPPOSITES.findall(text) if " " in text else []
+    return " ".join([*named, *ordered]).lower()
+
+
+def test_words_of_labels_and_answers_have_been_checked(saved):
+    """What such a text names is right; what is checked goes into tests/words.txt."""
+    code = "\n".join(c.source for c in code_cells(saved) if c.id != "end")
+    texts = (re.sub(r"\{.*?\}", "_", text) for text in TEXTS.findall(code))
+    found = Counter(map(quantities, texts))
+    known = Counter((ROOT / "tests/words.txt").read_text("utf-8").split("\n"))
+    assert not known - found, "check the texts in code that named these"
 
 
 def test_accuracies_on_the_test_set_are_on_record(saved):

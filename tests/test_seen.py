@@ -1,16 +1,15 @@
 """All questions as rehearsed: which images train, choose and test; where answers stand;
-what alternative texts say. (rehearsal.py says what a rehearsal is; seen.py, how it is
+how pictures stand. (rehearsal.py says what a rehearsal is; seen.py, how it is
 asked; test_seen_1_3.py and its neighbours ask for more, by question.)
 
 Speaks when a fit sees another set of images than it may, when the test set is opened
-before all is chosen, or when a text has left and right the wrong way round."""
+before all is chosen, or when a picture is upside down."""
 
 import re
 
 import numpy as np
 from conftest import numbers
-from matplotlib.image import AxesImage
-from matplotlib.text import Text
+from matplotlib.collections import QuadMesh
 from rehearsal import fingerprints
 from seen import QUESTIONS
 
@@ -65,33 +64,21 @@ def test_the_test_set_waits_for_all_choices_of_its_question(seen):
     assert distorted and distorted.isdisjoint(read.section for read in opened)
 
 
-def test_words_and_sides_of_an_alternative_text(seen):
-    """It names what the figure names, or the sets of its images; left and right, rather
-    the words of the axes on that side."""
-
-    def words(text):
-        return {word[:5] for word in re.findall("[a-z]{3,}", text.lower())}
-
-    told, sets = 0, {part.name for part in seen.parts}
-    for call in seen.of("show"):
-        alt, found = call.given["alt"].lower(), call.given["fig"].findobj()
-        texts = " ".join(t.get_text() for t in found if isinstance(t, Text)).lower()
-        rows = [i.get_array().reshape(1, -1) for i in found if isinstance(i, AxesImage)]
-        drawn = {seen.sets.get(fingerprints(row)[0], ("",))[0] for row in rows} & sets
-        for word in *sets, "accuracy", "loss", "error", "distance":
-            there = word in drawn if drawn and word in sets else word in texts
-            assert there or word not in (alt + texts if drawn else alt), alt
-        sides = re.search("([^:;,]*) left[;,]([^:;,]*) right", call.given["alt"])
-        for k in range(2 if sides else 0):
-            axes = call.given["fig"].axes
-            texts = [ax.get_title() + ax.get_xlabel() + ax.get_ylabel() for ax in axes]
-            shared = [len(words(sides[k + 1]) & words(text)) for text in texts]
-            assert shared[k] >= shared[1 - k], call.given["alt"]
-            told += shared[k] > shared[1 - k]
-    assert told > 3
-
-
-def test_orange_is_positive_and_purple_negative(seen):
+def test_colours_rows_and_ticks(seen):
+    """Orange is positive, purple negative; otherwise more is lighter, but under text.
+    Row 0 is on top; numbers at ticks grow along the axis."""
     axes = [ax for call in seen.of("show") for ax in call.given["fig"].axes]
-    names = [image.get_cmap().name for ax in axes for image in ax.images]
-    assert "PuOr_r" in names and "PuOr" not in names
+    for ax in axes:
+        for image in ax.images:
+            colours = image.get_cmap()
+            lighter = sum(colours(1.0)) > sum(colours(0.0))
+            assert lighter or ax.texts or colours.name == "PuOr_r"
+            assert image.origin == "upper" and ax.yaxis_inverted()
+        meshes = any(isinstance(mesh, QuadMesh) for mesh in ax.collections)
+        assert not meshes or ax.yaxis_inverted() or ax.get_label() == "<colorbar>"
+        for axis in ax.xaxis, ax.yaxis:
+            labels = sorted(axis.get_ticklabels(), key=lambda text: text.get_position())
+            texts = [label.get_text().replace("−", "-") for label in labels]
+            told = [float(text) for text in texts if re.fullmatch(r"-?[\d.]+", text)]
+            assert told == sorted(told)
+    assert any(i.get_cmap().name == "PuOr_r" for ax in axes for i in ax.images)

@@ -238,8 +238,9 @@ def test_q1_sizes_and_minibatches(seen):
     found = seen.answer("1.1", "size")
     assert says(found, len(training.y), len(validation.y))
     assert re.search(r"\d training.*\d validation", found)
+    assert f"{len(training.y)}" in seen.lines("1.1")
     for part in seen.parts:
-        (line,) = seen.lines("1.1", f"{part.name}:")
+        (line,) = seen.lines("1.1", f"{part.name}:", "images", "labels")
         assert are(line, [*part.x.shape, *part.y.shape])
     epochs = [re.findall(r"\d", t)[1:] for t in seen.lines("1.2", "epoch")]
     assert len(epochs) == 2 and epochs[0] != epochs[1]
@@ -317,7 +318,9 @@ def test_q1_scikit_learn_gets_the_same_problem(seen):
     (longer,) = seen.fits("1.11")  # "nine times the epochs"
     assert settings_of(longer) == settings_of(ours) | {"epochs": 45}
     assert longer.seed == ours.seed
-    for label in seen.answer("1.11", "training / test").split("\n"):
+    ours_first, *others = seen.answer("1.11", "training / test").split("\n")
+    assert ours_first.startswith("ours ") and len(others) == 3
+    for label in ours_first, *others:
         right = [np.mean(seen.classify(label, p.x) == p.y) for p in (training, test)]
         assert says(label, 100 * right[0], 100 * right[1])
     header, rows = seen.table("1.11", "accuracy", "ours − it", "± standard error", "J")
@@ -450,7 +453,11 @@ def test_q3_one_digit_both_ways(seen):
         assert told == [seen.ns["BLUE"], seen.ns["ORANGE"]]
 
 
-def test_q3_mlp_against_softmax(seen):
+def test_q3_checks_and_mlp_against_softmax(seen):
+    for call in seen.of("check_gradient", "3.2"):
+        assert call.given["array"].ndim == 1 + ("W" in call.given["name"])
+    inputs = [call.given["x"] for call in seen.of("check_layer", "3.1")]
+    assert all(np.min(x) < 0 < np.max(x) for x in inputs)  # both sides of ReLU
     one, three = (hits_of(seen.chosen(q)[0].model, seen.parts[2]) for q in QUESTIONS)
     (line,) = seen.lines("3.5", "above the softmax classifier")
     assert says(line, *difference(three, one))

@@ -27,6 +27,8 @@ def test_q2_answers_are_of_the_sheets_points(seen):
 
 def test_q2_printed_lines(seen):
     assert says(seen.lines("2.1", "g =")[0], 12)
+    nodes = "Add", "Multiply", "Divide", "CosPi", "SinPi", "Tanh", "Sigmoid", "Log"
+    assert all(seen.lines("2.2", name, "relative error") for name in nodes)
     assert says(seen.lines("2.1", "slope")[0], 3, 7)
     for name, value in zip("xyz", (4, 4, 3), strict=True):
         assert f"'{name}': {value}" in seen.lines("2.1", "gradients")[0]
@@ -56,5 +58,12 @@ def test_q2_the_drawn_graph(seen, x):
         above, below = value.get_position()[1], grad.get_position()[1]
         assert above > below and value.get_color() == seen.ns["BLUE"]
         assert grad.get_color() == seen.ns["ORANGE"]
+    arrows = [text for text in ax.texts if getattr(text, "arrow_patch", None)]
+    for arrow in arrows:  # to the right; numbers stand beside them, not at nodes
+        assert arrow.xy[0] > arrow.xyann[0]
+        assert type(arrow.arrow_patch.get_arrowstyle()).__name__ == "CurveFilledB"
+    for text in texts:
+        far = [math.dist(text.get_position(), node.get_position()) for node in nodes]
+        assert len(arrows) == len(drawn) and min(far) > 0.4
     expected = [(float(f"{a:.3g}"), float(f"{b:.3g}")) for a, b in expected]
     np.testing.assert_allclose(sorted(drawn), sorted(expected), atol=1e-9)
