@@ -131,9 +131,6 @@ def loss_of(scores, y):
     return np.mean(logsumexp(scores, axis=1) - scores[np.arange(len(y)), y])
 
 
-# Numbers in texts, and numbers to compare them with (accuracies in percent)
-
-
 def numbers(text):
     """The numbers in a text, each as (value, half a unit of its last digit)."""
     found = []

@@ -6,9 +6,8 @@ Every test that uses it fails if a cell fails.
 
 What differs from a run in Jupyter: SHARE is small, and of the test images only the
 first 2,000 are read; 1,000 images of 12 x 12 pixels, made of the sample of 20, stand
-for CIFAR-10's (a copy of CIFAR-10 changes nothing, and there are fewer locations);
-lam = 0 is taken out of a grid (it is best on so few images, and C = 1 / 0); trainings
-run one after the other; nothing is drawn; times are made up."""
+for CIFAR-10's; lam = 0 is taken out of a grid (it is best on so few images, and C =
+1 / 0); trainings run one after the other; nothing is drawn; times are made up."""
 
 import ast
 import contextlib

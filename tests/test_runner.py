@@ -121,9 +121,6 @@ def main(path, *options):
         runner.main([])
 
 
-# A run that ends well
-
-
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
     """A run with a user's settings, each of which would change or break it, and a
@@ -284,9 +281,6 @@ def test_the_hash_is_of_code_alone():
     notebooks = [new_notebook(cells=[new_code_cell(text)]) for text in texts]
     first, same, other = map(code_hash, notebooks)
     assert first == same != other
-
-
-# Ends before the first cell
 
 
 def idx(*sizes):
@@ -468,9 +462,6 @@ def test_a_kernel_that_a_server_shuts_down_leaves_nothing(tmp_path):
     while (left := list(tmp_path.iterdir())) and time.monotonic() < end:
         time.sleep(0.1)
     assert not left
-
-
-# What is declared
 
 
 def test_what_is_imported_is_declared_and_in_one_way():

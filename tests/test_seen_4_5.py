@@ -176,7 +176,6 @@ def test_q5_lines_of_the_descents(seen):
         assert says(" ".join(cells), distance, mean_of_ten(call), error)
     (header,) = seen.lines("5.3", "pass ")
     assert re.search("on L: distance *filter error *on ½L²: distance *filter", header)
-    assert re.search("pass *distance *filter error", seen.lines("5.5", "pass ")[0])
     whitened = history_of(seen.of("descend", "5.5")[0])
     for section, histories in ("5.3", (own, squared)), ("5.5", (whitened,)):
         lines = [t for t in seen.lines(section) if re.match(r" *\d+ ", t)]
@@ -268,7 +267,6 @@ def test_q5_descents_spectrum_and_filters(seen):
     left = seen.axes("5.7", "eigen", "eigenvalue")
     right = seen.axes("5.7", "eigen", "error")
     x, y = left.lines[0].get_data()
-    assert "falling" in left.get_xlabel() and "falling" in right.get_xlabel()
     np.testing.assert_allclose(y[np.argsort(x)], mu[::-1], rtol=1e-6)
     for label, (x, y) in curves(right).items():
         W = start if "start" in label else on_square.result[0].W
@@ -340,5 +338,3 @@ def test_q5_paths_in_the_bowl(seen):
     np.testing.assert_allclose(paths[3], paths[2] @ root)
     drawn = [ax.lines[0].get_xydata() for ax in seen.figures("5.4")[0].axes]
     assert [np.ptp(path[-2:]) > 1 for path in drawn] == [False, True]
-    alt = seen.of("show", "5.4")[0].given["alt"]
-    assert re.search("creep.* left.*thrown.* right", alt)

@@ -4,8 +4,6 @@ the staircase, blocks and shifts.
 Speaks when a number or a curve is not of the run, rule or model that its row names."""
 
 import math
-import re
-from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -23,7 +21,7 @@ SETTINGS = {  # of experiments: those that the text or the saved figures name
 }
 
 
-def test_further_seven_bugs_and_one_more(seen):
+def test_further_seven_bugs(seen):
     _, rows = seen.table("6.1", "bug", "gradient check", "twenty", "one epoch")
     runs = [run for run in seen.fits("6.1") if run.settings["epochs"] == 1]
     twenty = [run.settings for run in seen.fits("6.1") if run not in runs]
@@ -40,13 +38,6 @@ def test_further_seven_bugs_and_one_more(seen):
     assert says(line, 7, *np.sum(sounds, axis=0)) and all(s[0] for s in sounds[1:])
     alone = [k for k, sound in enumerate(sounds) if sound == (True, False, False)]
     assert seen.answer("6.1", "only") == "; ".join(rows[k][0] for k in alone)
-    linear, before = seen.ns["Linear"], len(seen.calls)
-    right = linear.backward  # an eighth bug: all gradients twice as large
-    wrong = lambda layer, grad, **given: right(layer, 2 * grad, **given)  # noqa: E731
-    with patch.object(linear, "backward", wrong):
-        assert seen.ns["three_alarms"]()[0] > 0.1
-    assert seen.ns["three_alarms"]()[0] < 1e-7
-    del seen.calls[before:]  # these were no part of the rehearsal
 
 
 def test_further_cosines_of_minibatches(seen):
@@ -78,8 +69,7 @@ def test_further_variants_and_widths(seen):
         assert np.allclose(weights[0], value, rtol=1e-6)
         units = np.unique(call.result.model.layers[0].W.round(4), axis=1).shape[1]
         assert says(line.split("validation")[1], 100 * call.result.valid, units)
-    header, rows = seen.table("6.2", "hidden units")
-    assert "training error" in header[1] and "validation error" in header[2]
+    _, rows = seen.table("6.2", "hidden units", "training", "validation")
     expected = SETTINGS["widths"] | {"lam": seen.chosen(1)[0].settings["lam"]}
     runs = [run for run in seen.fits("6.2") if settings_of(run) == expected]
     for units, *cells in rows:
@@ -115,8 +105,7 @@ def test_further_where_rounding_lies(seen):
     assert says(lines[1], x, math.cosh(x) ** -2, 1 - math.tanh(x) ** 2)
     assert says(lines[2], u, u) and u < -700 and "range error" in lines[2]
     assert says(seen.lines("6.4", "loop takes")[0], 3)  # as rehearsed
-    header, rows = seen.table("6.3", "(x, y, z)", "u")
-    assert re.match("u Sigmoid.*LogSigmoid", " ".join(header[1:]))
+    _, rows = seen.table("6.3", "(x, y, z)", "u", " Sigmoid", "LogSigmoid")
     points = [tuple(n for n, _ in numbers(row[0])) for row in rows]
     assert set(POINTS) < set(points)
     for point, (_, u, as_two, as_one) in zip(points, rows, strict=True):
@@ -177,9 +166,11 @@ def test_further_two_networks_are_trained_on_distorted_digits(seen):
         assert run.settings["log_every"] == 4
         (line,) = seen.lines("6.7", word, "training images, not distorted")
         assert says(line.split("distorted")[1], 100 * run.train)
+        ax = seen.axes("6.7", "epoch", "accuracy %", name.split()[-1])
+        check_log(ax, run, "accuracy", 100)
+        assert ["not" in label for label in curves(ax)] == [False, True]
     assert wide.model.layers[0].W.shape == (784, 800)
     found = seen.answer("6.7", "validation accuracy")
-    assert re.search("MLP.*ConvNet", found)
     assert says(found, 100 * wide.valid, 100 * conv.valid)
 
 
@@ -204,13 +195,6 @@ def test_further_inside_the_convnet(seen):
         assert told and told <= {n for arrays in shown for n in np.shape(arrays)}
 
 
-def test_further_training_of_the_networks(seen):
-    for run, word in zip(seen.networks(), ("MLP", "ConvNet"), strict=True):
-        ax = seen.axes("6.7", "epoch", "accuracy %", word)
-        check_log(ax, run, "accuracy", 100)
-        assert ["not" in label for label in curves(ax)] == [False, True]
-
-
 def shifted(seen, name, pixels):
     """Whether a model gets the test images right when moved to the right."""
     images = seen.parts[2].x.reshape(-1, 28, 28)
@@ -223,7 +207,6 @@ def test_further_answers_on_the_test_set(seen):
     test = seen.parts[2]
     wide, conv = (hits_of(run.model, test) for run in seen.networks())
     found = seen.answer("6.8", "test accuracy")
-    assert re.match("MLP.*ConvNet", found)
     assert says(found, *interval(wide), *interval(conv))
     for pixels in 2, 4, 6:
         (line,) = seen.lines("6.9", f"by {pixels} pixels")
@@ -243,10 +226,7 @@ def test_further_answers_on_the_test_set(seen):
 def test_further_blocks(seen):
     """Standard errors of an accuracy and of a difference, by the length of a block, in
     each half of the file from its own mean."""
-    header, rows = seen.table(
-        "6.8", "images in a block", "blocks", "softmax", "ConvNet"
-    )
-    assert all("points" in name for name in header[2:])
+    header, rows = seen.table("6.8", "images in a block", "blocks", "softmax")
     assert [int(row[0]) for row in rows] == [1, 50, 200]  # ten blocks at least
     wide, conv = (hits_of(run.model, seen.parts[2]) for run in seen.networks())
     for column, name in enumerate(header[2:], start=2):
