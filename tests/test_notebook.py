@@ -371,7 +371,7 @@ TEXTS = re.compile(r'"""(?s:.*?)"""|#.*|\w\["[^"]*"\]|"((?:[^"\\\n]|\\.)*)"')
 
 def quantities(text):
     """What a text in code names: quantities, then opposites and numbers in order."""
-    if re.match(r"\d\.\d|[a-z]+_|epochs$", text):  # headings, arguments
+    if re.match(r"\d\.\d|[a-z]+_|epochs?$", text):  # headings, arguments
         return ""
     named = sorted({word.lower() for word in QUANTITIES.findall(text)})
     ordered = OPPOSITES.findall(text) if " " in text else []

