@@ -197,7 +197,7 @@ def test_notes_on_what_is_not_whole_or_not_ours(saved, tmp_path, monkeypatch):
     code = "\n".join(cell.source for cell in code_cells(saved))
     ifs = [node for node in ast.parse(code).body if isinstance(node, ast.If)]
     noting = [node for node in ifs if re.search(r"\bnote\(", ast.unparse(node))]
-    assert len(noting) == 4
+    assert len(noting) == 4 and "\nSHARE = 1.0 " in f"\n{code}"
 
     def notes(**changes):
         told = []
