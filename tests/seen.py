@@ -116,11 +116,11 @@ class Seen(Rehearsal):
         return [call.given["fig"] for call in self.of("show", section)]
 
     def axes(self, section, x="", y="", title=""):
-        """The first axes in a section whose labels and title have all these words."""
+        """The first axes in a section whose labels and title have all words in order."""
+        words = [".*".join(map(re.escape, text.split())) for text in (x, y, title)]
         for ax in (ax for fig in self.figures(section) for ax in fig.axes):
             texts = ax.get_xlabel(), ax.get_ylabel(), ax.get_title()
-            pairs = zip((x, y, title), texts, strict=True)
-            if all(word in text for words, text in pairs for word in words.split()):
+            if all(re.search(w, t, re.S) for w, t in zip(words, texts, strict=True)):
                 return ax
         pytest.fail(f"section {section} has no axes of {x} and {y}")
 
