@@ -116,7 +116,7 @@ class Seen(Rehearsal):
         return [call.given["fig"] for call in self.of("show", section)]
 
     def axes(self, section, x="", y="", title=""):
-        """The first axes in a section whose labels and title have all words in order."""
+        """The first axes of a section with words, in order, in labels and title."""
         words = [".*".join(map(re.escape, text.split())) for text in (x, y, title)]
         for ax in (ax for fig in self.figures(section) for ax in fig.axes):
             texts = ax.get_xlabel(), ax.get_ylabel(), ax.get_title()

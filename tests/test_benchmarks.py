@@ -9,6 +9,7 @@ import math
 import re
 import sys
 from functools import partial
+from types import SimpleNamespace
 from unittest.mock import MagicMock, patch
 
 import numpy as np
@@ -40,6 +41,8 @@ def test_facts(script, monkeypatch, nb, rng):
     """Of the settings that the notebook has chosen; moved three pixels to the right."""
     facts = script("facts")
     monkeypatch.setattr(facts, "SEEDS", [0])
+    passes = [SimpleNamespace(error=k) for k in range(61)]
+    monkeypatch.setattr(nb, "descend", lambda *given, **settings: (None, passes))
     rows = [*facts.file_order(), *facts.exercise_1(), *facts.exercise_5()]
     kept = []
     for name in "facts", "exercises":
@@ -49,8 +52,11 @@ def test_facts(script, monkeypatch, nb, rng):
     assert [[str(cell) for cell in row[:-1]] for row in rows] == kept
     patches, W0 = patches_of(nb.load_cifar("")[0], 5), np.load(ROOT / "C0_weights.npy")
     noise = 20 * 0.1**2 * np.trace(np.linalg.inv(patches.T @ patches))
-    of_noise = pytest.approx(math.sqrt(noise) / np.linalg.norm(W0), rel=0.3)
-    assert [float(value) for *_, value in rows[-5:]] == [of_noise] * 5
+    of_noise = pytest.approx(math.sqrt(noise) / np.linalg.norm(W0), rel=0.1)
+    assert [float(value) for *_, value in rows[-5:]] == [of_noise, 20, 60, 20, 60]
+    first, *others = [(c.given["part"].x, c.given["valid"].x) for c in nb.calls[1:]]
+    same = [[*map(np.array_equal, first, other)] for other in others]
+    assert same == [[False, False], [True, False]]  # both moved; those of validation
     text = (ROOT / "README.md").read_text("utf-8")  # has the answer of 1.8
     lam, rate = re.search(r"λ (\S+), learning rate (\S+):", text).groups()
     chosen = OF_1_3["1.8"] | {"lam": float(lam), "learning_rate": float(rate)}

@@ -10,6 +10,7 @@ What cannot be run gets a sentence. What is imported is declared, in files that 
 import ast
 import base64
 import gzip
+import io
 import math
 import os
 import re
@@ -34,11 +35,11 @@ from conftest import DOT
 from jupyter_client.manager import start_new_kernel
 from load_definitions import ROOT, definition_source
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 
 TOOL = ROOT / "tools" / "run_notebook.py"
 PATIENCE = 300  # seconds, with a machine that does other things besides
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has other signals")
-
 
 HEAD = "| section | asked | found |\n| --: | :-- | :-- |\n"
 OLD, NEW = "| 1.9 | Test | 12.3% |", "| 1.9 | Test | 91.9%<br>both |"
@@ -186,6 +187,13 @@ def test_outputs_are_clean_and_page_1_is_filled(ran):
     assert notebook.metadata.code_sha256 == code_hash(notebook)
 
 
+def test_a_large_picture_keeps_its_colours(rng):
+    file = io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (150, 150, 3), np.uint8)).save(file, "PNG")
+    small = execute.smaller(base64.b64encode(file.getvalue()).decode())
+    assert len(Image.open(io.BytesIO(base64.b64decode(small))).getcolors()) > 200
+
+
 def test_settings_of_the_user_do_not_reach_it(ran):
     text, picture = built(ran[0])[1]["settings"].outputs
     *lines, folder = text.text.splitlines()
@@ -217,9 +225,6 @@ def test_quick_takes_a_twentieth(tmp_path, runs):
     assert_only_build_is_new(before, files(tmp_path))
     with pytest.raises(SystemExit):
         main(path, "--quick", "--save")
-
-
-# --save
 
 
 def filled(folder, answers=HEAD + LINKED, end="1 of 1 answered"):
@@ -342,9 +347,6 @@ sys.version_info = ({version}); runpy.run_module({name!r}, run_name="__main__")"
     command = [sys.executable, "-S", "-c", code]
     run = subprocess.run(command, capture_output=True, text=True)
     assert said in run.stderr and len(run.stderr.splitlines()) == 1
-
-
-# Ends in the run
 
 
 CHILD = """\

@@ -1,5 +1,4 @@
-"""Questions 1 and 3 as rehearsed on few images: what is trained, chosen, tested,
-answered and drawn. (rehearsal.py says what a rehearsal is; seen.py, how it is asked.)
+"""Questions 1 and 3 as rehearsed: what is trained, chosen, tested, answered and drawn.
 
 Speaks when what is tested is not what was chosen, when settings are not those in
 SETTINGS, and when an answer, a line, a curve, a picture or a cell of a table is of
