@@ -110,7 +110,8 @@ class Seen(Rehearsal):
         words = re.compile(".*".join(map(re.escape, words)))
         told = [call.given for call in self.of("table", section)]
         tables = [(t["header"], t["rows"]) for t in told]
-        return next(t for t in tables if words.search(" ".join(t[0])))
+        found = (t for t in tables if words.search(" ".join(t[0])))
+        return next(found, None) or pytest.fail(f"{section} has no table of {words}")
 
     def figures(self, section):
         return [call.given["fig"] for call in self.of("show", section)]

@@ -1,7 +1,5 @@
 """Question 5: the L2 loss, the given filters, the rules of descent (those of Further
-too), and `descend`, against formulas of their own.
-
-Speaks when a distance, its gradient or a step is wrong, or what is measured beside."""
+too), and `descend`, against formulas of their own."""
 
 from functools import partial
 

@@ -1,7 +1,4 @@
-"""Question 2: nodes, Graph, Func and gradient_by_hand, against mpmath at 100 digits.
-
-Speaks when a value or a slope is wrong in one of its first twelve digits, when forks do
-not add up, or when something impossible passes in silence."""
+"""Question 2: nodes, Graph, Func and gradient_by_hand, against mpmath at 100 digits."""
 
 import math
 from inspect import signature
@@ -9,7 +6,7 @@ from inspect import signature
 import mpmath
 import numpy as np
 import pytest
-from conftest import POINTS, exact
+from conftest import exact
 from mpmath import mp, mpf
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
@@ -92,13 +89,6 @@ def check(nb, points):
             for gradient in func.backward(output), nb.gradient_by_hand(*point):
                 for found, true in zip([output, *gradient], trues, strict=True):
                     assert_digits(found, true)
-
-
-def test_points_of_the_sheet(nb):
-    check(nb, POINTS)
-    func = nb.Func()
-    numbers = func.forward(*map(np.int64, POINTS[0])), *func.backward()
-    assert [type(number) for number in numbers] == 4 * [float]
 
 
 @pytest.mark.parametrize("grid", [None, 4, 1], ids=["any", "quarters", "whole"])

@@ -378,7 +378,8 @@ def test_words_of_labels_and_answers_have_been_checked(saved):
     texts = (re.sub(r"\{.*?\}", "_", text) for text in TEXTS.findall(code))
     found = Counter(map(quantities, texts))
     known = Counter((ROOT / "tests/words.txt").read_text("utf-8").split("\n"))
-    assert not known - found, "check the texts in code that named these"
+    lost = [*(known - found)]
+    assert not lost, f"check the texts in code that named {lost}; then tests/words.txt"
 
 
 def test_accuracies_on_the_test_set_are_on_record(saved):

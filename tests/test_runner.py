@@ -294,8 +294,9 @@ def idx(*sizes):
     return gzip.compress(head + bytes(math.prod(sizes)))
 
 
-LABELS, FILTERS, MISFIT = runner.MNIST[3], "C0_weights.npy", idx(6)
-HARMS = [(name, harm) for name in (LABELS, FILTERS) for harm in (None, b"", b"?" * 99)]
+LABELS, MISFIT, SAMPLE = runner.MNIST[3], idx(6), "data/cifar10_sample.bin"
+FILTERS, ALL = "C0_weights.npy", ("C0_weights.npy", LABELS, SAMPLE)
+HARMS = [(name, harm) for name in ALL for harm in (None, b"", b"?" * 99)]
 LONG = gzip.compress(gzip.decompress(idx(7)) + b"?")
 HARMS += [(LABELS, harm) for harm in (idx(7)[:-5], idx(7, 1), LONG, MISFIT)]
 HARMS += [(FILTERS, np.ones((20, 5, 5))), (FILTERS, np.array([{}]))]
@@ -304,11 +305,12 @@ HARMS += [(FILTERS, number * np.ones((20, 3, 5, 5))) for number in (0, np.nan, 1
 
 @pytest.mark.parametrize(("name", "harm"), [("data.txt", b""), *HARMS])
 def test_a_bad_data_file_is_named_with_its_remedy(tmp_path, runs, name, harm):
-    path = make_notebook(tmp_path, {"a": f'"data/mnist", "{FILTERS}"'})
+    path = make_notebook(tmp_path, {"a": f'"data/mnist", {ALL}'})
     (tmp_path / "data" / "mnist").mkdir(parents=True)
     for each in runner.MNIST:
         (tmp_path / each).write_bytes(idx(7, 3, 3) if "images" in each else idx(7))
     np.save(tmp_path / FILTERS, np.ones((20, 3, 5, 5)))
+    (tmp_path / SAMPLE).write_bytes(bytes(61_460))
     (tmp_path / name).unlink()
     if isinstance(harm, bytes):
         (tmp_path / name).write_bytes(harm)

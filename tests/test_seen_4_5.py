@@ -266,6 +266,7 @@ def test_q5_descents_spectrum_and_filters(seen):
     mu, vectors = np.linalg.eigh(patches.T @ patches)
     left = seen.axes("5.7", "eigen", "eigenvalue")
     right = seen.axes("5.7", "eigen", "error")
+    assert left.get_yscale() == "log"
     x, y = left.lines[0].get_data()
     np.testing.assert_allclose(y[np.argsort(x)], mu[::-1], rtol=1e-6)
     for label, (x, y) in curves(right).items():

@@ -1,7 +1,4 @@
-"""Question 1's data, model, loss, gradient check, accuracies and statistics.
-
-Held against SciPy, finite differences and closed forms. Speaks when a number is wrong:
-a pixel's scale, a leaking split, a sign, a sum for a mean, a gradient."""
+"""Question 1's data, model, loss, gradient check, accuracies and statistics."""
 
 import gzip
 import math

@@ -5,12 +5,14 @@ formulas are MathML, its pictures are inside it. nbconvert does most of it.
 """
 
 import argparse
+import os
 import re
 import sys
 from html import escape
 from pathlib import Path
 from urllib.parse import unquote
 
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
 from start import missing, start
 
 if __name__ == "__main__":
@@ -137,7 +139,7 @@ def write(files):
 
 def main():
     """Write the page of the notebook named on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="The HTML page of a saved notebook.")
     parser.add_argument("notebook", nargs="?", type=Path, default=NOTEBOOK)
     parser.add_argument(
         "--output", type=Path, help="default: build/ beside the notebook"
@@ -148,7 +150,11 @@ def main():
     try:
         notebook = nbformat.read(given.notebook, as_version=4)
         write({output: make_page(notebook, folder).encode()})
-    except (OSError, ValueError) as error:  # no such file, no notebook, no room
+    except (
+        OSError,
+        ValueError,
+        nbformat.ValidationError,
+    ) as error:  # no such file, no notebook, no room
         sys.exit(f"No page is made: {error}".partition("\n")[0])
     print("written:", output)
 

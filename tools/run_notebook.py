@@ -5,6 +5,10 @@ notebook. With --save, the notebook itself and what README.md quotes from it are
 up to date as well. With --quick, a twentieth of the images shows whether all cells run.
 """
 
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
 from start import missing, start
 
 if __name__ == "__main__":

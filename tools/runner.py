@@ -27,6 +27,7 @@ MNIST = [
     for name in (f"{part}-images-idx3", f"{part}-labels-idx1")
 ]
 FILTERS, SHAPE = "C0_weights.npy", (20, 3, 5, 5)
+SAMPLE = "data/cifar10_sample.bin"
 MARKS = "<!-- results -->", "<!-- /results -->"
 
 
@@ -60,8 +61,8 @@ def check_data(notebook, folder):
     """Exit with a reason if a data file that the code names cannot be used."""
     source = "\n".join(cell.source for cell in code_cells(notebook))
     counts = {}
-    for name in [*MNIST, FILTERS]:
-        if ("data/mnist" if name in MNIST else name) in source:
+    for name in [*MNIST, FILTERS, SAMPLE]:
+        if ("data/mnist" if name in MNIST else Path(name).name) in source:
             try:
                 counts[name] = check_file(folder / name)
             except (OSError, ValueError, EOFError, zlib.error) as error:
@@ -91,6 +92,10 @@ def check_file(path):
             raise ValueError(
                 f"finite numbers of shape {SHAPE} are needed, not all zero"
             )
+        return None
+    if path.name == Path(SAMPLE).name:
+        if path.stat().st_size != 20 * 3073:
+            raise ValueError("it is no file of 20 images of CIFAR-10")
         return None
     with gzip.open(path) as file:
         data = file.read()  # to the end, where its checksum stands
