@@ -1,9 +1,6 @@
 """All questions as rehearsed: which images train, choose and test; how pictures stand.
 (rehearsal.py says what a rehearsal is; seen.py, how it is asked; test_seen_1_3.py and
-its neighbours ask for more, by question.)
-
-Speaks when a fit sees another set of images than it may, when the test set is opened
-before all is chosen, or when a picture is upside down."""
+its neighbours ask for more, by question.)"""
 
 import re
 

@@ -274,6 +274,9 @@ def test_q1_the_sheets_step_to_the_letter(seen):
             G = first.x.T @ (softmax(first.x @ first.W, axis=1) - Y)
             step = -0.002 * (G + 1e-4 * 2 * first.W)
             np.testing.assert_allclose(second.W - first.W, step, atol=1e-6)
+    start, end = (read.W[~training.x.any(axis=0)] for read in (reads[0], reads[-1]))
+    shrunk = 1 - np.sum(end * start) / np.sum(start**2)  # where there is never ink
+    assert shrunk == pytest.approx(0.002 * 1e-4 * 2 * 169, rel=0.1)
     passes = math.ceil(len(training.y) / 50)
     for epoch in range(10):
         images = [read.x for read in reads[epoch * passes : (epoch + 1) * passes]]

@@ -71,7 +71,7 @@ def test_q4_the_picture_of_a_convolution(seen):
     assert (out == signal.correlate2d(image, filters, "valid")).all()
     assert (to_image == signal.convolve2d(G, filters)).all() and to_image[2, 2] == 159
     assert (to_filter == signal.correlate2d(image, G, "valid")).all()
-    assert to_filter[0, 0] == 560 and (again == image).all()
+    assert to_filter[0, 0] == 560 and (again == image).all() and filters[0, 2] == 3
     assert (padded == np.pad(G, 2)).all() and (flipped == filters[::-1, ::-1]).all()
     assert frames[:3] == [(1, 1, 3), (0, 0, 3), (1, 1, 1)]  # above
     assert frames[3:6] == [(2, 2, 3), (0, 0, 3), (2, 2, 1)]
