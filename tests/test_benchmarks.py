@@ -65,7 +65,9 @@ def test_facts(script, monkeypatch, nb, rng):
     np.testing.assert_array_equal(moved, images.take(range(-3, 25), axis=2))
 
 
-@pytest.mark.parametrize("name", ["ConvNet", "24-48, 5-5", "wide MLP, not distorted"])
+@pytest.mark.parametrize(
+    "name", ["16-48, elastic 0.9", "24-48, 5-5", "wide MLP, not distorted"]
+)
 def test_convnet_runs(script, monkeypatch, capsys, nb, name):
     runs = script("convnet_runs")
     for kind in "ConvNet", "wide MLP":

@@ -1,6 +1,5 @@
 """All questions as rehearsed: which images train, choose and test; how pictures stand.
-(rehearsal.py says what a rehearsal is; seen.py, how it is asked; test_seen_1_3.py and
-its neighbours ask for more, by question.)"""
+(rehearsal.py says what a rehearsal is; seen.py, how it is asked.)"""
 
 import re
 
