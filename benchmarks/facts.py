@@ -2,8 +2,8 @@
 
 python benchmarks/facts.py
 
-Each function below yields rows (name, settings, seed, measure, value). It takes one
-minute, on one thread, and writes both files anew. The test set is never read.
+Each function below yields rows (name, settings, seed, measure, value). It takes half
+a minute, on one thread, and writes both files anew. The test set is never read.
 """
 
 import csv
