@@ -1,18 +1,19 @@
-"""A fingerprint of a notebook's code."""
+"""A notebook's code cells, and a fingerprint of them."""
 
 import hashlib
+import re
 
 
-def code_lines(source):
-    """The lines of a cell that are neither blank nor a comment and nothing else."""
-    lines = "".join(source).split("\n")  # a file may hold the source as a list
-    return [
-        line for line in lines if line.strip() and not line.lstrip().startswith("#")
-    ]
+def code_cells(notebook):
+    """The notebook's code cells."""
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def code_hash(notebook):
     """SHA-256 of the code cells, in order, without blank and comment-only lines."""
-    cells = (cell for cell in notebook["cells"] if cell["cell_type"] == "code")
-    text = "\n\n".join("\n".join(code_lines(cell["source"])) for cell in cells)
-    return hashlib.sha256(text.encode()).hexdigest()
+    sources = []
+    for cell in code_cells(notebook):
+        lines = cell.source.split("\n")
+        kept = [line for line in lines if not re.match(r"\s*(#|$)", line)]
+        sources.append("\n".join(kept))
+    return hashlib.sha256("\n\n".join(sources).encode()).hexdigest()

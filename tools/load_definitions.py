@@ -10,11 +10,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from start import missing
+from start import ROOT
 
 os.environ["MPLBACKEND"] = "Agg"  # no windows; before anything imports matplotlib
 
-ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "DLCV_Assignment1.ipynb"
 
 
@@ -32,7 +31,4 @@ def load_definitions():
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     Path(folder, "definitions.py").write_text(definition_source(), encoding="utf-8")
     sys.path.insert(0, folder)
-    try:
-        return importlib.import_module("definitions")
-    except ModuleNotFoundError as error:
-        missing(error)
+    return importlib.import_module("definitions")
