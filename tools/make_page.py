@@ -24,11 +24,13 @@ except ModuleNotFoundError as error:
 
 NOTEBOOK = ROOT / "DLCV_Assignment1.ipynb"
 PAGE = ROOT / "tools" / "page"
-REPAIRS = {  # in MathML: a norm's bars, a matrix's edges, a number's sign
+REPAIRS = {  # in MathML: a norm's bars, a matrix's edges, a number's sign, log 2
     "<mo>&#x02016;": '<mo stretchy="false">&#x02016;',
     "<mo>&#x00028;</mo><mtable>": '<mtable class="matrix">',
     "</mtable><mo>&#x00029;</mo>": "</mtable>",
     "&#x00028;</mo><mo>&#x02212;": '&#x00028;</mo><mo form="prefix">&#x02212;',
+    "&#x0002C;</mo><mo>&#x02212;": '&#x0002C;</mo><mo form="prefix">&#x02212;',
+    "<mi>log</mi>": '<mo lspace="0" rspace="0.17em">log</mo>',
 }
 
 

@@ -264,8 +264,8 @@ def main():
         sys.exit(f"{path.name} has been edited meanwhile. Nothing is saved.")
     try:
         write(to_save(notebook, path) if given.save else {})
-    except KeyError as error:  # a row of README's, say
-        sys.exit(f"Page 1 does not show {error}. Nothing is saved.")
+    except (KeyError, OSError) as error:
+        sys.exit(f"Nothing is saved, for want of {error}.")
 
 
 if __name__ == "__main__":
