@@ -16,10 +16,6 @@ from scipy import stats
 from scipy.special import logsumexp
 
 POINTS = (2, 4, 1), (9, 14, 3), (128, 42, 666), (52, 14, 28)  # the sheet's
-DOT = (  # a PNG of one pixel in base64, as small as a run makes it
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mP4z8AAAAMBAQD3A0FDAAAA"
-    "AElFTkSuQmCC"
-)
 
 
 @pytest.fixture(scope="session")
@@ -149,13 +145,15 @@ def says(text, *values, share=0.003):
     return all(any(abs(n - v) <= half for n, half in found) for v in values)
 
 
+def tells(text, word, *values):
+    """Whether the first numbers after a word in a text are these values."""
+    told = zip(numbers(text.partition(word)[2]), values, strict=False)
+    return sum(abs(n - v) <= half for (n, half), v in told) == len(values)
+
+
 def are(text, values, rel=1e-3):
     """Whether the numbers of a text are exactly these values, zeros as zeros."""
     return [n for n, _ in numbers(text)] == pytest.approx(values, rel=rel, abs=1e-99)
-
-
-def percent(runs, name):
-    return [100 * getattr(run, name) for run in runs]
 
 
 def mean_sd(values):

@@ -1,13 +1,14 @@
 """A rehearsal: the whole notebook on few images, in one process, with witnesses.
 
-`Rehearsal().run()` executes all code cells in order, and keeps calls of WATCHED
-functions, which images went through which model, and printed lines, by section ("1.8").
-Every test that uses it fails if a cell fails.
+By section ("1.8") it keeps calls of WATCHED functions, what is displayed and printed,
+which images went through which model, and each look at the test images. If a cell
+fails, so does every test that uses it.
 
-What differs from a run in Jupyter: SHARE is small, and of the test images only the
-first 2,000 are read; 1,000 images of 12 x 12 pixels, made of the sample of 20, stand
-for CIFAR-10's; lam = 0 is taken out of a grid (it is best on so few images, and C =
-1 / 0); trainings run one after the other; nothing is drawn; times are made up."""
+What differs from a run in Jupyter: SHARE is small, and only the first 2,000 test images
+are read; 1,000 images of 12 x 12 pixels, of the sample of 20, stand for CIFAR-10's;
+lam = 0 is taken out of a grid (it is best on so few images, and C = 1 / 0); tuning has
+half its epochs, and what is best in validation is made the worst in training; trainings
+run one after the other; nothing is drawn."""
 
 import ast
 import contextlib
@@ -15,14 +16,16 @@ import functools
 import inspect
 import io
 import json
-import linecache
+import math
 import os
 import re
+import sys
 import warnings
 from collections import Counter, defaultdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
+from unittest.mock import patch
 
 import joblib
 import matplotlib
@@ -32,21 +35,48 @@ from threadpoolctl import threadpool_limits
 
 SHARE = 0.02  # of the training images; below, a set lacks a class or a fit its sense
 TEST_IMAGES = 2000
-WATCHED = {
-    "answer", "blur", "check_gradient", "check_layer", "chosen_text", "descend",
-    "distorted_minibatch", "fit", "get_minibatch", "leaders_table", "load_cifar",
-    "load_digits", "load_filters", "show", "table", "tune",
-}  # fmt: skip
+WATCHED = {"answer", "blur", "descend", "fit", "show_images", "tune"}
 
 
 class Call(NamedTuple):
-    """When and where a function was called, what it was given, gave back, or raised."""
+    """When and where a function has ended, what it was given and gave back."""
 
     at: int
     section: str
     name: str
     given: dict
     result: object
+
+    def settings(self):
+        names = "epochs", "batch_size", "learning_rate", "lam"
+        return {name: self.given[name] for name in names}
+
+
+class Noted(np.ndarray):
+    """An array that notes each look at its values, but not at its shape and type, nor
+    counts. What is computed from it is an ordinary array; a part of it is not."""
+
+    note = None  # called at each look
+
+    def __getattribute__(self, name):
+        if name not in ("dtype", "ndim", "shape", "size") and name[:2] != "__":
+            Noted.note()
+        return super().__getattribute__(name)
+
+    def __getitem__(self, index):
+        Noted.note()
+        return super().__getitem__(index)
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        Noted.note()
+        plain = [np.asarray(x) if isinstance(x, Noted) else x for x in inputs]
+        return getattr(ufunc, method)(*plain, **kwargs)
+
+    def __array_function__(self, function, types, args, kwargs):
+        if function in (np.bincount, np.shape, np.size, np.unique):
+            return function(np.asarray(args[0]), *args[1:], **kwargs)
+        Noted.note()
+        return super().__array_function__(function, types, args, kwargs)
 
 
 def fingerprints(x):
@@ -58,16 +88,22 @@ class Rehearsal:
     """What a rehearsal of the notebook leaves behind."""
 
     def __init__(self):
-        self.ns = {"__name__": "__main__"}
+        self.ns = {"__name__": "__main__", "In": []}
         self.calls = []
         self.reads = []  # what went through a model: see watch_model
+        self.looks = []  # (moment, section) of each look at the test images
         self.sets = {}  # {fingerprint: (name of its Part, label)}
         self.printed = defaultdict(str)  # {section: text}
+        self.prose = defaultdict(str)  # {section: text}
         self.headings = {}  # {section: its whole heading}
         self.section = ""
         self.now = 0  # counts what happens
-        self.fitting = 0  # how many calls of fit are open
         self.running = True
+        Noted.note = self.look
+
+    def look(self):
+        self.now += self.running
+        self.looks += [(self.now, self.section)] * self.running
 
     def watch(self, name, function):
         """The function, which now also writes down its calls."""
@@ -78,77 +114,76 @@ class Rehearsal:
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
             given = dict(bound.arguments)
-            if name == "table":  # as texts
-                given["header"] = [str(cell) for cell in given["header"]]
-                given["rows"] = [[str(cell) for cell in r] for r in given["rows"]]
-                args, kwargs = (given["header"], given["rows"]), {}
-            if name == "tune" and "lam" in given["grid"]:
-                given["grid"]["lam"] = [lam for lam in given["grid"]["lam"] if lam]
+            if name == "tune":
+                given["whole"] = dict(given["grid"])
+                if "lam" in given["grid"]:
+                    given["grid"]["lam"] = [lam for lam in given["grid"]["lam"] if lam]
+                if "epochs" in kwargs:
+                    kwargs["epochs"] = math.ceil(kwargs["epochs"] / 2)
             if name == "descend":
                 given["start"] = given["C"].W.copy()
+            result = function(*args, **kwargs)
+            if name == "tune" and "percentage" not in given["grid"]:
+                result["training"] = 200 - 1.5 * result["validation"]  # not by training
             self.now += 1
-            at, place = self.now, len(self.calls)
-            self.calls.append(None)  # calls stand in the order in which they began
-            self.fitting += name == "fit"
-            try:
-                result = function(*args, **kwargs)
-            except BaseException as e:
-                self.calls[place] = Call(at, self.section, name, given, e)
-                raise
-            finally:
-                self.fitting -= name == "fit"
-            if name == "load_digits":
-                result = self.know(*result)
-            self.calls[place] = Call(at, self.section, name, given, result)
+            self.calls.append(Call(self.now, self.section, name, given, result))
             return result
 
         return watched
 
-    def know(self, *parts):
-        """The Parts, cut short if long; from now on their images are known."""
-        parts = [p._replace(x=p.x[:TEST_IMAGES], y=p.y[:TEST_IMAGES]) for p in parts]
-        for part in parts:
-            for row, label in zip(fingerprints(part.x), part.y, strict=True):
-                self.sets[row] = part.name, label
-        return parts
+    def display(self, value, **_):
+        """Write down what a cell displays: a table as it is now."""
+        value = value.copy() if hasattr(value, "columns") else value
+        self.calls.append(Call(self.now, self.section, "display", {}, value))
+
+    def digits(self, load_digits):
+        """load_digits with few test images, whose looks are noted."""
+
+        def few(*args):
+            training, validation, test = load_digits(*args)
+            test = test._replace(x=test.x[:TEST_IMAGES], y=test.y[:TEST_IMAGES])
+            self.parts = training, validation, test
+            for part in self.parts:
+                for row, label in zip(fingerprints(part.x), part.y, strict=True):
+                    self.sets[row] = part.name, label
+            noted = test._replace(x=test.x.view(Noted), y=test.y.view(Noted))
+            return training, validation, noted
+
+        return few
+
+    def photos(self, _):
+        """1,000 images in place of CIFAR-10's, of full contrast, so that their patches
+        vary in more than brightness."""
+
+        def load_cifar(folder):
+            few, labels = self.ns["read_cifar"](f"{folder}/cifar10_sample.bin", 20)
+            moved = [np.roll(few.round(), (3 * k, 5 * k), (2, 3)) for k in range(50)]
+            small = np.concatenate(moved)[:, :, 10:22, 10:22].copy()
+            self.cifar = small, np.tile(labels, 50)
+            return self.cifar
+
+        return load_cifar
 
     def watch_model(self, cls, backward):
-        """Write down which images go through a class of models, whether they are
-        learned, and, outside of fit, the pixels and the weights."""
+        """Write down which images go through a class of models and are learned."""
         forward, back = cls.forward, getattr(cls, backward)
 
-        @functools.wraps(forward)  # so that inspect.unwrap finds it
         def watched_forward(model, x):
             if self.running:
-                self.now += 1
                 sets = Counter(self.sets.get(k, ("other",))[0] for k in fingerprints(x))
-                kept = not self.fitting and hasattr(model, "W")
-                model.read = SimpleNamespace(
-                    at=self.now, section=self.section, model=model, sets=sets,
-                    learned=False, x=x if kept else None, W=kept and model.W.copy(),
-                )  # fmt: skip
+                seen = {"section": self.section, "model": model, "sets": sets}
+                model.read = SimpleNamespace(**seen, learned=False)
+                if self.section in ("1.5", "1.6"):
+                    model.read.x, model.read.W = x, model.W.copy()
                 self.reads.append(model.read)
             return forward(model, x)
 
-        @functools.wraps(back)
         def watched_backward(model, *args, **kwargs):
-            if self.running:
-                model.read.learned = True
+            model.read.learned = self.running or model.read.learned
             return back(model, *args, **kwargs)
 
         cls.forward = watched_forward
         setattr(cls, backward, watched_backward)
-
-    def watch_estimator(self, cls):
-        """A class of scikit-learn's whose fit is written down, as "sklearn"."""
-
-        def fit(model, X, y):
-            given = {"x": X, "y": y}
-            self.calls.append(Call(self.now, self.section, "sklearn", given, model))
-            return super(watched, model).fit(X, y)
-
-        watched = type(cls.__name__, (cls,), {"fit": fit})
-        return watched
 
     def prepare(self, before):
         """Change what has just been defined, as the docstring at the top says."""
@@ -156,12 +191,10 @@ class Rehearsal:
         new = {name for name in ns if before.get(name) is not ns[name]}
         changes = {
             "SHARE": lambda _: SHARE,
-            "timeit": lambda _: SimpleNamespace(repeat=self.seconds),
             "tqdm": lambda tqdm: functools.partial(tqdm, disable=True),
-            "display": lambda _: lambda *args, **kwargs: None,
-            "load_cifar": lambda _: self.many_of_few,
-            "LinearRegression": self.watch_estimator,
-            "LogisticRegression": self.watch_estimator,
+            "display": lambda _: self.display,
+            "load_digits": self.digits,
+            "load_cifar": self.photos,
         }
         for name in new & changes.keys():
             ns[name] = changes[name](ns[name])
@@ -171,34 +204,28 @@ class Rehearsal:
         for name in new & models.keys():
             self.watch_model(ns[name], models[name])
 
-    def seconds(self, call, **given):
-        return [1.0, 5.0] if "Fast" in repr(call) else [4.0, 3.0]
-
-    def many_of_few(self, folder):
-        """1,000 images in place of CIFAR-10's, made of the sample's 20: small, and of
-        full contrast, so that their patches vary in more than brightness."""
-        few, labels = self.ns["read_cifar"](f"{folder}/cifar10_sample.bin", 20)
-        moved = [np.roll(few.round(), (3 * k, 5 * k), (2, 3)) for k in range(50)]
-        return np.concatenate(moved)[:, :, 10:22, 10:22].copy(), np.tile(labels, 50)
+    def read_prose(self, text):
+        """Note a text, and where a section begins in it."""
+        for line in text.splitlines():
+            if heading := re.match(r"#+ ((?:Question )?([\d.]*\w*).*)", line):
+                self.section = heading[2]
+                self.headings[self.section] = heading[1]
+            self.prose[self.section] += f"{line}\n"
 
     def execute(self, cell):
         """Run a cell, a statement after the other: what one defines is watched in the
-        next."""
+        next; the value of the last is displayed."""
         source = "".join(cell["source"])
         if cell["cell_type"] != "code":
-            for line in source.splitlines():
-                if heading := re.match(r"#+ ((?:Question )?([\d.]*\w*).*)", line):
-                    self.section = heading[2]
-                    self.headings[self.section] = heading[1]
-            return
-        file = f"<cell {cell['id']}>"
-        lines = source.splitlines(keepends=True)
-        linecache.cache[file] = len(source), None, lines, file  # for tracebacks
-        out = io.StringIO()
+            return self.read_prose(source)
+        self.ns["In"].append(source)
+        file, out, body = f"<cell {cell['id']}>", io.StringIO(), ast.parse(source).body
         with contextlib.redirect_stdout(out):
-            for statement in ast.parse(source).body:
-                before = dict(self.ns)
-                exec(compile(ast.Module([statement], []), file, "exec"), self.ns)
+            for statement in body:
+                before, kind, tree = dict(self.ns), "exec", ast.Module([statement], [])
+                if statement is body[-1] and isinstance(statement, ast.Expr):
+                    kind, tree = "single", ast.Interactive([statement])
+                exec(compile(tree, file, kind), self.ns)
                 self.prepare(before)
         self.printed[self.section] += out.getvalue()
 
@@ -210,6 +237,7 @@ class Rehearsal:
             with (
                 warnings.catch_warnings(),
                 matplotlib.rc_context(),
+                patch.object(sys, "displayhook", self.display),
                 joblib.parallel_config(backend="sequential"),
                 threadpool_limits(1),  # threads that wait for each other cost more here
             ):

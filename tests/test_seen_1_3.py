@@ -1,27 +1,21 @@
 """Questions 1 and 3 as rehearsed: what is trained, chosen, tested, answered and drawn.
-
-Speaks when what is tested is not what was chosen, when settings are not those in
-SETTINGS, and when an answer, a line, a curve, a picture or a cell of a table is of
-another run, set, epoch, percentage or class than its words say."""
+An answer, a line, a curve, a picture or a cell of a table is of the run, set, epoch,
+percentage and class that its words say."""
 
 import itertools
 import math
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
-from conftest import are, difference, interval, loss_of, mean_sd, numbers, percent, says
-from matplotlib.colors import to_hex
+from conftest import are, difference, interval, loss_of, mean_sd, numbers, says, tells
 from rehearsal import fingerprints
 from scipy.special import softmax
-from seen import QUESTIONS, check_log, curves, hits_of, rows_of, scores_of, settings_of
+from seen import QUESTIONS, cells, check, check_log, curves, has, hits_of, scores_of
 
-SETTINGS = {  # of experiments: those that the text or the saved figures name
-    "1.6": {"epochs": 10, "batch_size": 50, "learning_rate": 0.1, "lam": 1e-4},
-    "1.8": {"epochs": 5, "batch_size": 50},
-    "3.3": {"epochs": 8, "batch_size": 64, "learning_rate": 0.1},
-    "3.4": {"epochs": 8},
-}
+WORDS = {"lam": "λ", "batch_size": "batch", "learning_rate": "rate"}
+LOGGED = re.compile("(training|validation) (loss|accuracy)")
 both_questions = pytest.mark.parametrize("q", QUESTIONS)
 
 
@@ -32,428 +26,319 @@ def check_model(model, q):
     assert (model if q == 1 else model.layers[0]).W.shape == shape
 
 
-def pair_of(run, given):
-    """The values of the grid's settings: λ or batch size, then learning rate."""
-    return [run.settings[name] for name in sorted(given["grid"])]
-
-
 @both_questions
-def test_the_first_run(seen, q):
+def test_the_first_run_is_logged(seen, q):
     section = QUESTIONS[q][0]
-    run = seen.fits(section)[0]
-    lam = {} if q == 1 else {"lam": seen.chosen(1)[0].settings["lam"]}
-    assert settings_of(run) == SETTINGS[section] | lam
-    check_model(run.model, q)
-    assert says(seen.answer(section, "validation set"), 100 * run.valid)
-    columns = "epoch training loss accuracy validation loss accuracy"
-    (header,) = seen.lines(section, "epoch", "loss")
-    assert re.findall(r"\w+", header) == columns.split()
-    lines = [line for line in seen.lines(section, "%") if re.match(r" *\d", line)]
-    for row, line in zip(run.log, lines, strict=True):
-        epoch, *told = row.values()
-        assert says(line, epoch, *np.multiply(told, [1, 100, 1, 100]))
+    call = seen.of("fit", section)[0]
+    log = call.result["log"]
+    check_model(call.result["model"], q)
+    chosen = seen.chosen(1)["lam"].iloc[0]  # "the λ chosen there"
+    assert q == 1 or call.given["lam"] == chosen
+    check(seen.lines(section, "validation"), call.result["validation"])
+    (header,) = [line for line in seen.lines(section) if LOGGED.search(line)]
+    columns = [" ".join(words) for words in LOGGED.findall(header)]
+    lines = [line for line in seen.lines(section) if re.match(r" *\d+  ", line)]
+    assert len(columns) == 4
+    for line, (epoch, row) in zip(lines, log.iterrows(), strict=True):
+        assert says(line, epoch, *row[columns])
 
 
 @both_questions
 def test_losses_and_accuracies_over_the_epochs(seen, q):
+    """Of the first run; of the run that is tested, if they are drawn."""
     first, _, tested, *_ = QUESTIONS[q]
-    for section, run in (first, seen.fits(first)[0]), (tested, seen.chosen(q)[0]):
-        for quantity, factor in ("loss", 1), ("accuracy", 100):
-            ax = seen.axes(section, "epoch", quantity)
-            check_log(ax, run, quantity, factor)
-            title = " ".join(text.get_text() for text in ax.figure.texts)
-            assert ("first" if section == first else "chosen") in title
+    for quantity in "loss", "accuracy":
+        ax = seen.axes(first, "epoch", quantity)
+        check_log(seen.of("fit", first)[0].result["log"], ax, quantity)
+        for ax in (ax for fig in seen.figures(tested) for ax in fig.axes):
+            if has("epoch", ax.get_xlabel()) and has(quantity, ax.get_ylabel()):
+                check_log(seen.chosen(q).iloc[0]["log"], ax, quantity)
 
 
 @both_questions
-def test_every_choice_is_made_by_validation_on_the_whole_grid(seen, q):
-    section = QUESTIONS[q][1]
-    tried, leaders, given = seen.tuning(q)
-    lam = {} if q == 1 else {"lam": seen.chosen(1)[0].settings["lam"]}
-    budget = SETTINGS[section] | lam
-    pairs = list(itertools.product(*given["grid"].values()))
-    assert len(tried) == len(pairs)
-    for pair in pairs:
-        pair = dict(zip(given["grid"], pair, strict=True))
-        (run,) = [r for r in tried if settings_of(r) == budget | pair]
-        check_model(run.model, q)
-        assert run.seed == tried[0].seed
-    best = sorted(percent(tried, "valid"))[-4:]
-    leading = [settings_of(runs[0]) for runs in leaders]
-    firsts = [run for run in tried if settings_of(run) in leading]
-    assert sorted(percent(firsts, "valid")) == best
-    for runs in leaders:  # from three fresh seeds, the same for all
-        seeds = [run.seed for run in runs]
-        assert seeds == [run.seed for run in leaders[0]]
-        assert len({tried[0].seed, *seeds}) == 4
-        assert all(settings_of(run) == settings_of(runs[0]) for run in runs)
-        assert all(len(run.log) == budget["epochs"] for run in runs)
-    for name in "chosen_text", "leaders_table":
-        assert seen.of(name, section)[0].given["part"] is seen.parts[1]
+def test_the_whole_grid_is_tried_alike_and_the_choice_answered(seen, q):
+    tried, grid, calls = seen.tuning(q)
+    seeds = tried.groupby(list(grid))["seed"].agg(tuple)
+    pairs = list(itertools.product(*grid.values()))
+    assert len(tried) == 3 * len(pairs) and sorted(seeds.index) == sorted(pairs)
+    assert len(set(seeds)) == 1 and len(set(seeds.iloc[0])) == 3  # the same for all
+    for call, (_, row) in zip(calls, tried.iterrows(), strict=True):
+        check_model(call.result["model"], q)
+        pair = {name: row[name] for name in grid}
+        assert call.settings() == calls[0].settings() | pair
+        assert call.given["seed"] == row["seed"]
+    assert "lam" in grid or calls[0].given["lam"] == seen.chosen(1)["lam"].iloc[0]
+    (found,), runs = seen.answers(QUESTIONS[q][1]), seen.chosen(q)
+    for name in grid:
+        assert tells(found, WORDS[name], runs[name].iloc[0])
+    assert tells(found, "training", *mean_sd(runs["training"]))
+    assert tells(found, "validation", *mean_sd(runs["validation"]))
 
 
 @both_questions
-def test_what_was_chosen_is_answered(seen, q):
-    section, runs = QUESTIONS[q][1], seen.chosen(q)
-    _, leaders, given = seen.tuning(q)
-    hits = [seen.mean_hits(two) for two in leaders]
-    tied = []
-    for others, of_others in zip(leaders[1:], hits[1:], strict=True):
-        below, error = difference(hits[0], of_others)
-        tied += [pair_of(others[0], given)] if below <= 2 * error else []
-    found, _, others = seen.answer(section, "optimal").partition("tied")
-    assert leaders[0] is runs and says(found, *pair_of(runs[0], given))
-    assert others.count("learning rate") == len(tied)
-    assert not tied or says(others, *itertools.chain(*tied))
-    trained, valid = (np.mean(percent(runs, name)) for name in ("train", "valid"))
-    found = seen.answer(section, "over-fitting")
-    assert says(found, trained, valid, trained - valid)
-
-
-@both_questions
-def test_the_tuning_figure_and_tables(seen, q):
-    section = QUESTIONS[q][1]
-    tried, leaders, given = seen.tuning(q)
-    down, across = sorted(given["grid"])
-    word = {"lam": "λ", "batch_size": "batch size"}[down]
-
-    def told(run):
-        train, valid = 100 * run.train, 100 * run.valid
-        return run.settings[across], train, valid, train - valid
-
-    runs_of = {value: [] for value in given["grid"][down]}
-    for run in sorted(tried, key=lambda run: run.settings[across]):
-        runs_of[run.settings[down]].append(told(run))
-    for y, k in ("validation accuracy %", 2), ("training validation", 3):
-        ax = seen.axes(section, "learning rate", y)
-        for label, drawn in curves(ax).items():
-            expected = runs_of[float(label.split("=")[1])]
-            expected = np.transpose([(t[0], t[k]) for t in expected])
-            np.testing.assert_allclose(drawn, expected)
-        assert len(curves(ax)) == len(runs_of) and word in label
-    header, rows = seen.table(section, "training / validation", "difference")
-    assert len(rows) == len(runs_of)
-    for name, *cells in rows:
-        assert name.startswith(word)
-        runs = zip(header[1:], cells, runs_of[float(name.split("=")[1])], strict=True)
-        for rate, cell, (value, *expected) in runs:
-            assert says(rate, value) and says(cell, *expected)
-            best = expected[1] == max(percent(tried, "valid"))
-            assert cell.startswith("**") == cell.endswith("**") == best
-    header, rows = seen.table(section, "seeds", "training (%)", "validation (%)")
-    assert says(header[0], *(run.seed for run in leaders[0]))
-    means = [np.mean(percent(runs, "valid")) for runs in leaders]
-    assert means == sorted(means, reverse=True)
-    best = seen.mean_hits(leaders[0])
-    for runs, (pair, trained, valid, below) in zip(leaders, rows, strict=True):
-        found = difference(best, seen.mean_hits(runs))
-        assert says(below, *found) or runs is leaders[0]
-        assert says(pair, *pair_of(runs[0], given))
-        assert says(trained, *mean_sd(percent(runs, "train")))
-        assert says(valid, *mean_sd(percent(runs, "valid")))
+def test_the_tuning_figure_and_table(seen, q):
+    section, (tried, grid, _) = QUESTIONS[q][1], seen.tuning(q)
+    (down,) = grid.keys() - {"learning_rate"}
+    tried = tried.assign(difference=tried["training"] - tried["validation"])
+    pairs = tried.groupby([down, "learning_rate"])
+    for what, y in ("validation", "validation accuracy"), ("difference", "training −"):
+        drawn = curves(seen.axes(section, "learning", y))
+        assert len(drawn) == len(grid[down])
+        for label, (x, y) in drawn.items():
+            assert sorted(x) == sorted(grid["learning_rate"])
+            runs = [pairs.get_group((float(label), rate))[what] for rate in x]
+            np.testing.assert_allclose(y, [np.mean(r.to_numpy()) for r in runs])
+    told = cells(seen.table(section, "training validation difference"))
+    assert len(told) == 3 * len(pairs)
+    for text, value in told.items():
+        (what,) = re.findall("difference|training|validation", text)[-1:]
+        pair = tuple(map(float, re.findall(r"\d[\d.e-]*", text)))
+        mean, sd = mean_sd(pairs.get_group(pair)[what].to_numpy())
+        if what == "validation" and np.isfinite(mean):
+            check([value], mean, sd)
+        elif what != "validation":
+            assert value == pytest.approx(mean, nan_ok=True), text
 
 
 @both_questions
 def test_what_was_chosen_is_tested(seen, q):
-    section, runs, test = QUESTIONS[q][2], seen.chosen(q), seen.parts[2]
-    (line,) = seen.lines(section, "validation:")
-    assert says(line, *mean_sd(percent(runs, "valid")))
-    hits = hits_of(runs[0].model, test)
-    found = seen.answer(section, "test set")
-    assert says(found, *interval(hits)) and f"seed {runs[0].seed}" in found
-    header, rows = seen.table(QUESTIONS[q][3], "class, test set")
-    found = seen.answer(QUESTIONS[q][3], "best performing class")
+    _, _, section, of_classes, _ = QUESTIONS[q]
+    hits, test = hits_of(seen.model(q), seen.parts[2]), seen.parts[2]
+    check(seen.lines(section, "validation"), *mean_sd(seen.chosen(q)["validation"]))
+    check(seen.answers(section, "test"), *interval(hits))
     results = [interval(hits[test.y == k]) for k in range(10)]
-    accuracies = [accuracy for accuracy, _, _ in results]
-    for text, choose in zip(found.split("worst"), (np.argmax, np.argmin), strict=True):
-        k = choose(accuracies)
-        (_, low, high), (text, near) = results[k], text.split("overlapping")
-        assert says(text, k, *results[k])
-        others = [j for j, (_, a, b) in enumerate(results) if a <= high and low <= b]
-        assert [n for n, _ in numbers(near)] == [j for j in others if j != k]
-    assert header[1:] == list("0123456789")
-    expected = np.bincount(test.y), *np.transpose(results)
-    words = "images", "accuracy", "from", "to"
-    for word, (name, *cells), values in zip(words, rows, expected, strict=True):
-        assert word in name and says(" ".join(cells), *values)
+    (found,) = seen.answers(of_classes)
+    for word, extreme in ("best", max(results)[0]), ("worst", min(results)[0]):
+        k = int(numbers(found.partition(word)[2])[0][0])
+        assert results[k][0] == extreme and tells(found, word, k, *results[k])
+    for text, value in cells(seen.table(of_classes, "class accuracy from to")).items():
+        k = int(re.search(r"'class'\] (\d)", text)[1])
+        names = dict(zip(("accuracy", "from", "to "), results[k], strict=True))
+        told = [n for word, n in names.items() if word in text] or [sum(test.y == k)]
+        assert [value] == pytest.approx(told), text
 
 
 def less_data(seen, q):
-    """{percentage: Runs} of the bonus."""
-    fitted = {10: [], 20: [], 50: [], 100: seen.chosen(q)}
+    """(percentage, call of fit, training and test accuracy) of the bonus's runs."""
+    rows = []
     for call in seen.of("fit", QUESTIONS[q][4]):
         share = len(call.given["part"].y) / len(seen.parts[0].y)
-        fitted[round(100 * share)].append(call.result)
-    return fitted
+        hits = hits_of(call.result["model"], seen.parts[2])
+        row = round(100 * share), call, call.result["training"], 100 * np.mean(hits)
+        rows.append(row)
+    return rows
 
 
 @both_questions
 def test_smaller_sets_have_the_chosen_settings_and_a_larger_lambda(seen, q):
-    curve, whole = less_data(seen, q), seen.chosen(q)
-    for percentage, runs in curve.items():
-        for run, reference in zip(runs, whole, strict=True):
-            check_model(run.model, q)
-            lam = pytest.approx(reference.settings["lam"] * 100 / percentage)
-            assert settings_of(run) == settings_of(reference) | {"lam": lam}
-            assert run.seed == reference.seed
-    calls = seen.of("fit", QUESTIONS[q][4])
-    drawn = {frozenset(fingerprints(c.given["part"].x)) for c in calls}
-    assert all(len(c.given["part"].y) in map(len, drawn) for c in calls)  # each once
-    assert len(drawn) == 9  # at random: each seed has other images
-    tested = {k: [hits_of(r.model, seen.parts[2]) for r in curve[k]] for k in curve}
-    means = [(k, 100 * np.mean(hits)) for k, hits in tested.items()]
-    assert says(seen.answer(QUESTIONS[q][4], "test accuracy"), *itertools.chain(*means))
+    (chosen,) = [c for c in seen.tuning(q)[2] if c.result["model"] is seen.model(q)]
+    settings, rows, drawn = chosen.settings(), less_data(seen, q), set()
+    seeds = {(percentage, call.given["seed"]) for percentage, call, *_ in rows}
+    assert len(seeds) == len(rows) == 12
+    for percentage, call, *_ in rows:
+        check_model(call.result["model"], q)
+        lam = pytest.approx(settings["lam"] * 100 / percentage)
+        assert call.settings() == settings | {"lam": lam}
+        drawn.add(frozenset(fingerprints(call.given["part"].x)))
+        assert len(call.given["part"].y) in map(len, drawn)  # each image once
+    assert len(drawn) == 10  # at random: each seed has other images
 
 
 @both_questions
 def test_less_data_is_drawn_over_its_percentage(seen, q):
-    section, test = QUESTIONS[q][4], seen.parts[2]
-    ax = seen.axes(section, "percentage training data", "test accuracy %")
-    _, rows = seen.table(section, "10%", "20%", "50%", "100%")
-    labels = [bar.get_label() for bar in ax.containers]
-    assert labels == [text.get_text() for text in ax.get_legend().get_texts()]
-    assert len(labels) == (q + 1) // 2 and len(rows) == 2 * len(labels)
+    section, columns = QUESTIONS[q][4], ["percentage", "call", "training", "test"]
+    ax = seen.axes(section, "percentage training data", "test accuracy")
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    told = cells(seen.table(section, "training test sd"))
+    assert len(labels) == (q + 1) // 2 and len(told) >= 12 * len(labels)
     for bar, label in zip(ax.containers, labels, strict=True):
-        curve = less_data(seen, 3 if "MLP" in label else 1)
-        hits = [[hits_of(run.model, test) for run in runs] for runs in curve.values()]
-        tested = 100 * np.mean(hits, axis=2)
-        trained = [percent(runs, "train") for runs in curve.values()]
+        rows = less_data(seen, 3 if has("mlp", label) else 1)
+        groups = pd.DataFrame(rows, columns=columns).groupby("percentage")
+        of_seeds = groups[["training", "test"]].agg(["mean", "std"])
         line, _, (ends,) = bar.lines
-        assert list(line.get_xdata()) == list(curve)
-        np.testing.assert_allclose(line.get_ydata(), np.mean(tested, axis=1))
-        lengths = [np.ptp(segment[:, 1]) for segment in ends.get_segments()]
-        np.testing.assert_allclose(lengths, 2 * np.std(tested, axis=1, ddof=1))
-        for word, values in ("test set", tested), ("trained on", trained):
-            (row,) = [row for row in rows if label in row[0] and word in row[0]]
-            for cell, of_seeds in zip(row[1:], values, strict=True):
-                assert says(cell, *mean_sd(of_seeds))
+        drawn = [line.get_ydata(), [np.ptp(s[:, 1]) / 2 for s in ends.get_segments()]]
+        np.testing.assert_allclose(np.transpose(drawn), of_seeds["test"])
+        assert list(line.get_xdata()) == list(of_seeds.index) == [10, 20, 50, 100]
+        for text in (text for text in told if label in text):
+            column = "training" if "training" in text else "test"
+            expected = of_seeds[column]["std" if "sd" in text else "mean"]
+            assert told[text] == pytest.approx(expected[numbers(text)[0][0]]), text
+    means = of_seeds["test"]["mean"]  # of the last label's model
+    check(seen.answers(section, "test"), *np.ravel([*means.items()]))
 
 
-def test_q1_sizes_and_minibatches(seen):
-    training, validation, _ = seen.parts
-    found = seen.answer("1.1", "size")
-    assert says(found, len(training.y), len(validation.y))
-    assert f"{len(training.y)}" in seen.lines("1.1")
+def test_q1_sizes_samples_and_the_first_loss(seen):
     for part in seen.parts:
-        (line,) = seen.lines("1.1", f"{part.name}:", "images", "labels")
-        assert are(line, [*part.x.shape, *part.y.shape])
-    epochs = [re.findall(r"\d", t)[1:] for t in seen.lines("1.2", "epoch")]
-    assert len(epochs) == 2 and epochs[0] != epochs[1]
-    assert all(sorted(order) == list("0123456789") for order in epochs)
-    assert {c.given["batch_size"] for c in seen.of("get_minibatch", "1.2")} == {4}
+        assert are(seen.lines("1.1", part.name)[0], [*part.x.shape, *part.y.shape])
+    given, training = seen.pictures("1.1"), seen.parts[0]
+    shown = [seen.sets[row] for row in fingerprints(given["images"])]
+    of_each = [("training", int(name)) for name in given["names"]]
+    assert len(shown) > 0 and shown == of_each * (len(shown) // 10)
+    assert seen.lines("1.4", "assertionerror")  # of the gradient without y
+    (W, *_) = [read.W for read in seen.reads if read.section == "1.5"]
+    right = np.mean((training.x @ W).argmax(axis=1) == training.y)
+    check(seen.lines("1.5"), loss_of(training.x @ W, training.y), 100 * right)
 
 
-def test_q1_checks_before_the_first_run(seen):
-    assert says(seen.lines("1.4", "p [")[0], 0.2, 0.3, 0.5, 0.2, -0.7, 0.5)
-    assert says(seen.lines("1.4", "loss 1")[0], -math.log(0.3))
-    calls = seen.of("check_gradient")
-    wrong = [c.section for c in calls if isinstance(c.result, AssertionError)]
-    assert wrong == ["1.4"] and seen.lines("1.4", "AssertionError")
-    (line,), training = seen.lines("1.5", "training images"), seen.parts[0]
-    W = next(read for read in seen.reads if read.section == "1.5").W
-    scores = training.x @ W
-    right = np.mean(scores.argmax(axis=1) == training.y)
-    assert says(line, loss_of(scores, training.y), 100 * right)
-    assert W.std() == pytest.approx(1e-3, rel=0.1)
-    assert says(seen.lines("1.5", "log 10")[0], math.log(10))
-
-
+@pytest.fixture
 def loop(seen):
-    """The bare loop of 1.6, as reads."""
-    return [r for r in seen.reads if r.section == "1.6" and r.x is not None]
+    """The bare loop of 1.6: what its model read and learned, in order, and labels."""
+    fitted = [id(call.result["model"]) for call in seen.of("fit", "1.6")]
+    reads = [read for read in seen.reads if read.section == "1.6" and read.learned]
+    reads = [read for read in reads if id(read.model) not in fitted]
+    for read in reads:
+        read.y = np.array([seen.sets[row][1] for row in fingerprints(read.x)])
+    return reads
 
 
-def test_q1_the_sheets_step_to_the_letter(seen):
-    """At a constant rate, with the sum over the mini-batch; ten times all images."""
-    reads, training = loop(seen), seen.parts[0]
-    model = reads[0].model
-    reads = [read for read in reads if read.learned and read.model is model][:170]
-    for first, second in itertools.pairwise([*reads[:3], *reads[-3:]]):
-        if first is not reads[2]:
-            Y = np.eye(10)[[seen.sets[row][1] for row in fingerprints(first.x)]]
-            G = first.x.T @ (softmax(first.x @ first.W, axis=1) - Y)
-            step = -0.002 * (G + 1e-4 * 2 * first.W)
-            np.testing.assert_allclose(second.W - first.W, step, atol=1e-6)
-    start, end = (read.W[~training.x.any(axis=0)] for read in (reads[0], reads[-1]))
+def test_q1_the_sheets_step_to_the_letter(seen, loop):
+    """At one constant rate, which is named, with the sum over the mini-batch; each
+    image once an epoch."""
+    training, rates = seen.parts[0], []
+    for first, second in [*itertools.pairwise(loop)][::20]:
+        G = first.x.T @ (softmax(first.x @ first.W, axis=1) - np.eye(10)[first.y])
+        step = second.W - first.W
+        rates.append(-np.sum(step * G) / np.sum(G * G))
+        np.testing.assert_allclose(step, -rates[-1] * G, atol=1e-5)
+    np.testing.assert_allclose(rates, rates[0], rtol=1e-3)
+    named = [n for n, _ in numbers(seen.prose["1.6"])]
+    assert any(rates[0] == pytest.approx(n, rel=1e-3) for n in named)
+    start, end = (read.W[~training.x.any(axis=0)] for read in (loop[0], loop[-1]))
     shrunk = 1 - np.sum(end * start) / np.sum(start**2)  # where there is never ink
-    assert shrunk == pytest.approx(0.002 * 1e-4 * 2 * 169, rel=0.1)
-    passes = math.ceil(len(training.y) / 50)
-    for epoch in range(10):
-        images = [read.x for read in reads[epoch * passes : (epoch + 1) * passes]]
-        assert sorted(map(len, images)) == sorted([50] * (passes - 1) + [40])
-        assert len(set(fingerprints(np.concatenate(images)))) == len(training.y)
-    lines = seen.lines("1.6", "step ")
-    for line in lines:
-        read = reads[int(numbers(line)[0][0])]
-        y = np.array([seen.sets[row][1] for row in fingerprints(read.x)])
-        scores = read.x @ read.W
-        right = np.sum(scores.argmax(axis=1) == y)
-        assert says(line, loss_of(scores, y), right, len(y))
-    accuracy = 100 * np.mean(hits_of(model, seen.parts[1]))
-    assert len(lines) > 2 and says(seen.lines("1.6", "after")[0], 10 * passes, accuracy)
-    assert says(seen.answer("1.6", "validation").partition("sheet")[2], accuracy)
+    lam = shrunk / (2 * rates[0] * (len(loop) - 1))
+    assert lam == pytest.approx(seen.of("fit", "1.6")[0].given["lam"], rel=0.1)
+    steps = math.ceil(len(training.y) / len(loop[0].y))
+    for k in range(0, len(loop), steps):
+        images = np.concatenate([read.x for read in loop[k : k + steps]])
+        assert sorted(fingerprints(images)) == sorted(fingerprints(training.x))
 
 
-def test_q1_initial_weights_differ_in_their_deviation_only(seen):
-    runs = seen.fits("1.7")
-    first = seen.fits("1.6")[0]  # "the same run"
-    assert all(settings_of(run) == settings_of(first) for run in runs)
-    assert {run.seed for run in runs} == {first.seed}
-    spread = [model.W.std() for model in seen.starts(seen.of("fit", "1.7"))]
-    found = seen.answer("1.7", "xavier")
-    for name, sd in ("Xavier", math.sqrt(2 / 794)), ("0.001", 1e-3), (", 1", 1):
-        k = np.argmin(np.abs(np.subtract(spread, sd)))
-        assert spread[k] == pytest.approx(sd, rel=0.03)
-        assert says(re.search(rf"{name}:? ([\d.]+%)", found)[1], 100 * runs[k].valid)
+def test_q1_the_loop_says_its_losses_and_shows_its_weights(seen, loop):
+    for line in seen.lines("1.6", "step loss"):
+        read = loop[int(numbers(line)[0][0])]
+        assert says(line, loss_of(read.x @ read.W, read.y))
+    accuracy = 100 * np.mean(hits_of(loop[0].model, seen.parts[1]))
+    check(seen.lines("1.6", "steps validation"), len(loop), accuracy)
+    given = seen.pictures("1.6")
+    assert [int(name) for name in given["names"]] == list(range(10))
+    rows = given["images"].reshape(-1, 10, 784)
+    for row, name in zip(rows, given["row_names"], strict=True):
+        (step, _), (scale, half), *_ = numbers(name)
+        W = loop[int(step)].W.T
+        factor = np.sum(W * row) / np.sum(row**2)
+        assert factor == pytest.approx(scale, abs=half)
+        np.testing.assert_allclose(row * factor, W, atol=1e-6)
 
 
-def test_q1_scikit_learn_gets_the_same_problem(seen):
-    training, _, test = seen.parts
-    ours, logistic = seen.chosen(1)[0], seen.by_sklearn("Logistic")
-    lam = ours.settings["lam"]
-    assert pytest.approx(1 / (2 * lam * len(training.y))) == logistic.C
-    assert not logistic.fit_intercept and logistic.n_iter_.max() < logistic.max_iter
-    (longer,) = seen.fits("1.11")  # "nine times the epochs"
-    assert settings_of(longer) == settings_of(ours) | {"epochs": 45}
-    assert longer.seed == ours.seed
-    labels = seen.answer("1.11", "training / test").split("\n")
-    assert labels[0].startswith("ours ") and len(labels) == 4
-    for label in labels:
-        right = [np.mean(seen.classify(label, p.x) == p.y) for p in (training, test)]
-        assert says(label, 100 * right[0], 100 * right[1])
-    header, rows = seen.table("1.11", "accuracy", "ours − it", "± standard error", "J")
-    J = [text for *_, text in rows]
-    assert J[2:4] == ["", ""]
-    for k, W in (0, ours.model.W), (1, longer.model.W), (4, logistic.coef_.T):
-        W = W.astype(np.float64)
-        assert says(J[k], loss_of(training.x @ W, training.y) + lam * np.sum(W**2))
-    hits = hits_of(ours.model, test)
-    assert len(rows) == 5 and header[1:4] == [part.name for part in seen.parts]
-    for name, *cells, against, _ in rows:
-        for part, cell in zip(seen.parts, cells, strict=True):
-            right = seen.classify(name, part.x) == part.y
-            assert says(cell, 100 * np.mean(right))
-        assert name == "ours" or says(against, *difference(hits, right))
+def test_q1_initial_weights(seen):
+    """The runs differ in the deviation of their weights only, and are told by it."""
+    calls, first = seen.of("fit", "1.7"), seen.of("fit", "1.6")[0]  # "the same run"
+    assert {call.given["seed"] for call in calls} == {first.given["seed"]}
+    assert all(call.settings() == first.settings() for call in calls)
+    training, told = seen.parts[0], seen.table("1.7", "σ xavier epoch first loss")
+    (found,) = seen.answers("1.7")
+    rows = zip(told.iterrows(), calls, seen.starts(calls), strict=True)
+    for (name, row), call, start in rows:
+        sd = math.sqrt(2 / 794) if has("xavier", name) else float(name)
+        assert start.W.std() == pytest.approx(sd, rel=0.03)
+        assert tells(f" {found}", f" {name}", call.result["validation"])
+        for column, value in row.items():
+            expected = loss_of(scores_of(start, training.x), training.y)
+            if "loss" not in column:
+                log = call.result["log"]["validation accuracy"]
+                expected = log[int(numbers(column)[0][0])]
+            assert value == pytest.approx(expected, rel=1e-5), (name, column)
 
 
-def test_q1_sets_samples_and_initial_weights(seen):
-    header, rows = seen.table("1.1", "images of class")
-    for part, (name, *counts) in zip(seen.parts, rows, strict=True):
-        assert name == part.name and says(" ".join(counts), *np.bincount(part.y))
-    arrays, titles, _ = seen.pictures("1.1", 20)
-    shown = [seen.sets[row] for row in fingerprints(rows_of(arrays))]
-    assert shown == [("training", int(k)) for k in titles]
-    assert len(set(fingerprints(rows_of(arrays)))) == 20
-    header, rows = seen.table("1.7", "initial weights", "σ", "first training loss")
-    calls, training = seen.of("fit", "1.7"), seen.parts[0]
-    for call, model, row in zip(calls, seen.starts(calls), rows, strict=True):
-        name, sd, first, *cells = row
-        assert float(sd) == pytest.approx(model.W.std(), rel=0.03)
-        assert says(sd, math.sqrt(2 / 794) if name == "Xavier" else float(name))
-        assert says(first, loss_of(scores_of(model, training.x), training.y))
-        for column, cell in zip(header[3:], cells, strict=True):
-            told = call.result.log[int(numbers(column)[0][0]) - 1]
-            assert says(cell, 100 * told["validation accuracy"])
-
-
-def test_templates_are_the_weights(seen):
-    grown = loop(seen)
-    arrays, titles, names = seen.pictures("1.6", 30)
-    steps = [int(numbers(name)[0][0]) for name in names]
-    assert steps == [0, 10, 50]  # there are no more in the rehearsal
-    assert titles[:10] == list("0123456789")
-    weights = [grown[k].W for k in steps]
-    scales = [np.percentile(np.abs(W), 99.5) for W in weights]
-    scaled = [W.T / scale for W, scale in zip(weights, scales, strict=True)]
-    np.testing.assert_allclose(rows_of(arrays), np.concatenate(scaled), atol=1e-5)
-    for name, scale in zip(names, scales, strict=True):
-        assert " st" in name and says(name, scale)
-    fig = next(fig for fig in seen.figures("1.6") if len(fig.axes) == 30)
-    assert {ax.images[0].get_clim() for ax in fig.axes} == {(-1, 1)}
-
-
-def test_q1_surest_mistakes(seen):
-    test, model = seen.parts[2], seen.chosen(1)[0].model
-    scores = scores_of(model, test.x)
-    predicted = scores.argmax(axis=1)
+def test_q1_confusion_matrix(seen):
+    test, model = seen.parts[2], seen.model(1)
+    predicted = scores_of(model, test.x).argmax(axis=1)
     ax = seen.axes("1.10", "predicted", "true")
     assert len(ax.texts) == 100
     for text in ax.texts:
         k, j = (round(at) for at in text.get_position())
         assert int(text.get_text()) == np.sum((test.y == j) & (predicted == k))
-    mistakes = np.zeros((10, 10))
-    np.add.at(mistakes, (test.y, predicted), test.y != predicted)
-    light = ax.images[0].to_rgba(ax.images[0].get_array())[..., :3].sum(axis=2)
-    of_mistakes = light[mistakes > 0]  # "the darker, the more", and not all alike
-    assert light[mistakes == mistakes.max()].max() == of_mistakes.min()
-    assert of_mistakes.min() < 0.8 * of_mistakes.max() < light.max()
-    p = (predicted != test.y) * softmax(scores, axis=1).max(axis=1)
-    arrays, titles, _ = seen.pictures("1.10", 13)
-    rows = fingerprints(test.x)
-    shown = [rows.index(row) for row in fingerprints(rows_of(arrays[1:]))]
-    assert p[shown] == pytest.approx(np.sort(p)[:-13:-1], abs=1e-6)
-    assert titles[1:] == [f"{test.y[k]} → {predicted[k]}" for k in shown]
 
 
-def test_q3_beyond_the_grid(seen):
-    tried, leaders, given = seen.tuning(3)
-    known = [*tried, *itertools.chain(*leaders)]
-    runs = [run for run in seen.fits("3.4") if not any(run is k for k in known)]
-    sizes, rates = given["grid"]["batch_size"], given["grid"]["learning_rate"]
-    top = max(tried, key=lambda run: run.valid)
-    (line,) = seen.lines("3.4", "best of the grid", "validation")
-    assert says(line, *pair_of(top, given), 100 * top.valid)
-    lines, best = seen.lines("3.4", "beyond it"), seen.mean_hits([top])
-    for run, line in zip(runs, lines, strict=True):
-        size, rate = pair_of(run, given)
-        assert size < min(sizes) or rate > max(rates)
-        changed = {"batch_size": size, "learning_rate": rate}
-        assert settings_of(run) == settings_of(top) | changed and run.seed == top.seed
-        check_model(run.model, 3)
-        found = difference(seen.mean_hits([run]), best)
-        assert says(line, size, rate, 100 * run.valid, *found)
+def test_q1_scikit_learn_gets_the_same_problem(seen):
+    """At what each has fitted, its objective on the training images is flat."""
+    (x, y, _), _, test = training, *_ = seen.parts
+    Y = np.eye(10)[y]
+    for dimensions, targets in (1, y), (2, Y):
+        residual = seen.by_sklearn("Linear", dimensions).predict(x) - targets
+        assert np.linalg.norm(x.T @ residual) < 0.01 * np.linalg.norm(x.T @ targets)
+    logistic, lam = seen.by_sklearn("Logistic", 2), seen.chosen(1)["lam"].iloc[0]
+    assert pytest.approx(1 / (2 * lam * len(y))) == logistic.C
+    W = logistic.coef_.T
+    gradient = x.T @ (softmax(x @ W, axis=1) - Y) / len(y) + 2 * lam * W
+    assert not logistic.fit_intercept and np.abs(gradient).max() < 2e-4
+    table, (found,) = seen.table("1.11", "ours rounded log"), seen.answers("1.11")
+    for text, value in cells(table).items():
+        part = training if "train" in text else test
+        right = seen.classify(text, part.x) == part.y
+        assert value == pytest.approx(100 * np.mean(right)), text
+    for name, row in table.iterrows():
+        assert tells(found, name, *row)
+
+
+@both_questions
+def test_beyond_an_edge_of_the_grid_a_step_is_tried(seen, saved, q):
+    """Where the saved answer has a setting at an edge (0 has no beyond). What a further
+    run and the chosen one of its seed reach in validation is printed."""
+    section, (_, _, calls), runs = QUESTIONS[q][1], seen.tuning(q), seen.chosen(q)
+    here, text = "", ""
+    for cell in saved.cells:
+        if cell.cell_type == "markdown":
+            here = [here, *re.findall(r"^#+ ([\d.]*)", cell.source, re.M)][-1]
+        elif here == section:
+            text += " ".join(out.get("text", "") for out in cell.outputs)
+    further = [c for c in seen.of("fit", section) if all(c is not k for k in calls)]
+    for name, values in seen.of("tune", section)[0].given["whole"].items():
+        told = re.search(rf"{WORDS[name]}[\w ]* ([\d.e-]+)", text)
+        assert told, f"{section}: no saved output tells the {name}"
+        tried = [call.given[name] - runs[name].iloc[0] for call in further]
+        if float(told[1]) == min(values) > 0:
+            assert min(tried, default=0) < 0, f"no {name} below {told[1]} is tried"
+        if float(told[1]) == max(values):
+            assert max(tried, default=0) > 0, f"no {name} above {told[1]} is tried"
+    for call in further:
+        (same,) = [r for _, r in runs.iterrows() if r["seed"] == call.given["seed"]]
+        both = call.result["validation"], same["validation"]
+        check(seen.lines(section, "validation"), *both)
+
+
+def test_q3_difference_and_weights(seen):
+    one, three = (hits_of(seen.model(q), seen.parts[2]) for q in QUESTIONS)
+    check(seen.lines("3.5", "mlp softmax"), *difference(three, one))
+    shown = seen.pictures("3.5")["images"].reshape(-1, 784)  # each of another unit
+    far = np.abs(shown[:, None] - seen.model(3).layers[0].W.T).max(axis=2)
+    assert far.min(axis=1).max() == 0
+    assert len(set(far.argmin(axis=1))) == len(shown) > 1
 
 
 def test_q3_one_digit_both_ways(seen):
     """Barely wrong; what stands below is the gradient of what stands above."""
-    model, validation = seen.chosen(3)[0].model, seen.parts[1]
-    first, second = model.weighted()
-    scores = scores_of(model, validation.x)
+    (first, _, second), validation = seen.model(3).layers, seen.parts[1]
+    scores = scores_of(seen.model(3), validation.x)
     p = softmax(scores, axis=1)
     of_label = p[np.arange(len(p)), validation.y]
-    (k,) = np.flatnonzero(of_label == of_label[~hits_of(model, validation)].max())
-    (fig,), shown = seen.figures("3.6"), []
-    for ax in fig.axes:
-        bars = [bar.get_width() for bar in ax.patches]
-        shown.append(np.asarray(bars or ax.images[0].get_array()).ravel())
-    x, a, h, s, p_k, *gradients = shown
-    label = validation.y[k]
-    np.testing.assert_array_equal(x, validation.x[k])
-    Y = np.eye(10)[label]
+    wrong = p.argmax(axis=1) != validation.y
+    (k,) = np.flatnonzero(of_label == of_label[wrong].max())
+    x, label = validation.x[k], validation.y[k]
+    a, Y = x @ first.W + first.b, np.eye(10)[label]
     to_h = (p[k] - Y) @ second.W.T
     to_a = to_h * (a > 0)
-    expected = [x @ first.W + first.b, np.maximum(a, 0), scores[k], p[k]]
-    expected += [to_a @ first.W.T, to_a, to_h, p[k] - Y, -Y / p[k]]
-    for array, one in zip([a, h, s, p_k, *gradients], expected, strict=True):
-        np.testing.assert_allclose(array, one, rtol=1e-3, atol=1e-5)
-    assert says(fig.texts[-1].get_text(), label, p[k].argmax(), -math.log(of_label[k]))
-    words = "pixels", "ReLU", "hidden units", "scores", "probability"
-    for ax, word in zip(fig.axes, words * 2, strict=True):
-        assert word in ax.get_title()
-    maps = [i for ax in fig.axes for i in ax.images if i.get_cmap().name == "PuOr_r"]
-    assert len(maps) == 5 and not any(sum(i.get_clim()) for i in maps)  # white at 0
-    arrows = ["".join(text.get_text() for text in ax.texts) for ax in fig.axes]
-    assert arrows == [*"→→→→", "", *"←←←←", ""]
-    for bars in (ax.patches for ax in fig.axes if ax.patches):  # "label (blue)"
-        told = [to_hex(bars[j].get_facecolor()).upper() for j in (label, p[k].argmax())]
-        assert told == [seen.ns["BLUE"], seen.ns["ORANGE"]]
-
-
-def test_q3_checks_and_mlp_against_softmax(seen):
-    for call in seen.of("check_gradient", "3.2"):
-        assert call.given["array"].ndim == 1 + ("W" in call.given["name"])
-    inputs = [call.given["x"] for call in seen.of("check_layer", "3.1")]
-    assert all(np.min(x) < 0 < np.max(x) for x in inputs)  # both sides of ReLU
-    one, three = (hits_of(seen.chosen(q)[0].model, seen.parts[2]) for q in QUESTIONS)
-    (line,) = seen.lines("3.5", "above the softmax classifier")
-    assert says(line, *difference(three, one))
+    expected = {"x": x, "a": a, "h": np.maximum(a, 0), "s": scores[k], "p": p[k]}
+    gradients = to_a @ first.W.T, to_a, to_h, p[k] - Y, -Y / p[k]
+    expected |= {f"∂L/∂{n}": g for n, g in zip("xahsp", gradients, strict=True)}
+    fig = seen.axes("3.6", title="∂L/∂x").figure
+    assert says(fig.get_suptitle(), label, p[k].argmax(), -math.log(of_label[k]))
+    shown = set()
+    for ax in fig.axes:
+        name = re.search(r"∂L/∂[xahsp]|\b[xahsp]\b(?= =|$)", ax.get_title())[0]
+        bars = [bar.get_width() for bar in ax.patches]
+        array = np.ravel(bars or ax.images[0].get_array())
+        np.testing.assert_allclose(array, expected[name], rtol=1e-3, atol=1e-5)
+        assert not bars or ax.yaxis_inverted()  # class 0 on top
+        shown.add(name)
+    assert shown == expected.keys()

@@ -203,7 +203,7 @@ def to_save(notebook, path):
 
     README's rows between its marks become page 1's, without their links. Raises a
     KeyError for what page 1 does not show."""
-    cells = [cell for cell in code_cells(notebook) if cell.id == "answers"]
+    cells = [c for c in code_cells(notebook) if c.id in ("page-1", "answers")]
     outputs = [output for cell in cells for output in cell.outputs]
     shown = {kind: text for output in outputs for kind, text in output.data.items()}
     readme = path.parent / "README.md"
