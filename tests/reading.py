@@ -70,7 +70,7 @@ def text_frame(text):
     head, _, *lines = [re.split(r"\s{2,}", line.strip()) for line in text.split("\n")]
     found, block = {}, ""
     for line in lines:
-        *labels, label = line[: 1 - len(head)]
+        *labels, label = " ".join(line[: 1 - len(head)]).split()
         block = labels[0] if labels else block
         values = zip(head[1:], line[1 - len(head) :], strict=True)
         found |= {(block, label, column): value for column, value in values}
