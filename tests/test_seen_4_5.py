@@ -40,6 +40,12 @@ def test_q4_the_gaussian_filters(seen):
         assert has(colour, given["row_names"][k])
 
 
+def test_q4_how_many_outputs_there_are(seen):
+    for ax in seen.axes("4.2", title="stride dilation").figure.axes:
+        (s, _), (d, _), *told = numbers(ax.get_title())
+        assert {n for n, _ in told} == {(7 - (2 * d + 1)) // s + 1}, ax.get_title()
+
+
 @pytest.fixture
 def descents(seen):
     """{what the notebook calls it: call of descend}."""
