@@ -246,16 +246,6 @@ def test_q1_initial_weights(seen):
             assert value == pytest.approx(expected, rel=1e-5), (name, column)
 
 
-def test_q1_confusion_matrix(seen):
-    test, model = seen.parts[2], seen.model(1)
-    predicted = scores_of(model, test.x).argmax(axis=1)
-    ax = seen.axes("1.10", "predicted", "true")
-    assert len(ax.texts) == 100
-    for text in ax.texts:
-        k, j = (round(at) for at in text.get_position())
-        assert int(text.get_text()) == np.sum((test.y == j) & (predicted == k))
-
-
 def test_q1_scikit_learn_gets_the_same_problem(seen):
     """At what each has fitted, its objective on the training images is flat."""
     (x, y, _), _, test = training, *_ = seen.parts

@@ -16,7 +16,7 @@ from load_definitions import ROOT
 PERCENT = r"\d+\.\d+ ?%"
 CHECKED = r"error.*\de-(?:0[89]|1\d)$"
 LOG = r"loss.*accuracy.*\n(?:\D*\n)?(?: *\d+(?:[ %]+\d+\.\d+){3,}[ %]*\n){4}"
-NAMED = rf"(?s)best .*{PERCENT}.*worst .*{PERCENT}"
+NAMED = rf"(?s)best .*{PERCENT}.*worst\s.*{PERCENT}"
 LESS = "test & accuracy & percent|share|fraction"
 SHARES = r"\b10\b & \b20\b & \b50\b & test"
 CONV = "Convolution_Layer(3, 2, 5)"

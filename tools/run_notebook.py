@@ -226,7 +226,8 @@ def content(notebook):
 def stop(number, frame):
     """End the run at a signal; a second one is not heard."""
     signal.signal(number, signal.SIG_IGN)
-    print("\nStopping, which takes some seconds.", file=sys.stderr)
+    with suppress(OSError):  # the terminal may be gone
+        print("\nStopping, which takes some seconds.", file=sys.stderr)
     raise Stopped("Stopped.", 128 + number)
 
 
@@ -243,7 +244,7 @@ def main():
         before = path.read_bytes()
         notebook = nbformat.reads(before.decode(), as_version=4)
         prepare(notebook, path.parent, given)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, nbformat.ValidationError) as error:
         sys.exit(f"Nothing is run: {error}".partition("\n")[0])
     for name in "SIGINT", "SIGTERM", "SIGHUP":
         number = getattr(signal, name, None)  # Windows has no SIGHUP
@@ -258,7 +259,8 @@ def main():
     except Stopped as stopped:
         said, status = stopped.args
         write({Path(f"{built}-partial.ipynb"): content(notebook)})
-        print(said, "No page is made of what has run.", file=sys.stderr)
+        with suppress(OSError):
+            print(said, "No page is made of what has run.", file=sys.stderr)
         sys.exit(status)
     if given.save and path.read_bytes() != before:
         sys.exit(f"{path.name} has been edited meanwhile. Nothing is saved.")
