@@ -110,6 +110,7 @@ def run(notebook, folder):
             notebook,
             manager,
             startup_timeout=300,
+            shutdown_kernel="immediate",
             record_timing=False,
             store_widget_state=False,
             on_cell_start=progress.start_cell,
