@@ -51,6 +51,12 @@ def test_losses_and_accuracies_over_the_epochs(seen, q):
         check_log(seen.of("fit", first)[0].result["log"], ax, quantity)
 
 
+@pytest.mark.parametrize("quantity", ["loss", "accuracy"])
+def test_q3_curves_of_a_chosen_run(seen, quantity):
+    ax = seen.axes("3.5", "epoch", quantity)
+    check_log(seen.chosen(3)["log"].iloc[0], ax, quantity)
+
+
 @both_questions
 def test_the_whole_grid_is_tried_alike_and_the_choice_answered(seen, q):
     tried, grid, calls = seen.tuning(q)

@@ -26,6 +26,7 @@ def test_q4_first_five_and_ten_random_images_are_blurred(seen):
         assert given["names"] == names and given["columns"] == len(names)
         assert has("blur", given["row_names"][1])
     check(seen.lines("4.4", "5"), *calls[0].result.shape)
+    assert 0 < numbers(seen.answers("4.4", "blur")[0])[-1][0] < 1e-12
 
 
 def test_q4_the_gaussian_filters(seen):
