@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -126,7 +127,9 @@ def test_quick_takes_a_twentieth_under_a_name_of_its_own(tmp_path, monkeypatch):
 
 
 CHILD = """\
-import os, subprocess, sys, time
+import joblib, numpy, os, subprocess, sys, time
+joblib.Parallel(2)(map(joblib.delayed(len), [numpy.ones(10**6)] * 2))
+print(os.getpid(), file=open("pid", "w"))
 code = "import time\\nwhile not time.sleep(.1): print(time.time(), file=open('t', 'w'))"
 subprocess.Popen([sys.executable, "-c", code])
 print("so far", flush=True)
@@ -145,11 +148,10 @@ def begun(tmp_path_factory):
     """A run for each of ENDS, all at once: {name: (its folder, the tool at work)}."""
     runs = {}
     for how, (_, last, _) in ENDS.items():
-        temporary = tmp_path_factory.mktemp("ends") / "tü"
-        temporary.mkdir()
-        cells = {"a": "1 + 1", "b": CHILD + last, "c": "2"}
-        path = make_notebook(temporary.parent, cells)
-        runs[how] = path.parent, start(path, TMPDIR=str(temporary))
+        folder = tmp_path_factory.mktemp("ends")
+        (folder / "tü").mkdir()
+        path = make_notebook(folder, {"a": "1 + 1", "b": CHILD + last, "c": "2"})
+        runs[how] = folder, start(path, TMPDIR=str(folder / "tü"))
     return runs
 
 
@@ -171,7 +173,8 @@ def test_what_has_run_is_kept_and_nothing_is_left(begun, how):
     beat = (folder / "t").read_text()
     time.sleep(0.3)
     assert (folder / "t").read_text() == beat  # the child has ended
-    assert not [*(folder / "tü").iterdir()]
+    shared = Path("/dev/shm").glob(f"*-{int((folder / 'pid').read_text())}-*")
+    assert not [*(folder / "tü").iterdir(), *shared]
 
 
 def test_without_packages_a_line_names_the_command():

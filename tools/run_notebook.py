@@ -110,7 +110,6 @@ def run(notebook, folder):
             notebook,
             manager,
             startup_timeout=300,
-            shutdown_kernel="immediate",
             record_timing=False,
             store_widget_state=False,
             on_cell_start=progress.start_cell,
@@ -121,7 +120,7 @@ def run(notebook, folder):
         others = {name: text for name, text in os.environ.items() if name not in USERS}
         env = others | own | {"MATPLOTLIBRC": os.devnull}
         unheard = {"stdout": DEVNULL, "stderr": DEVNULL}  # what dying processes say
-        work = client.async_execute(cwd=folder, env=env, cleanup_kc=True, **unheard)
+        work = client.async_execute(cwd=folder, env=env, **unheard)
         # A thread of its own leaves the signals to this one.
         task = ThreadPoolExecutor(1).submit(asyncio.run, work)
         try:
@@ -149,10 +148,13 @@ def end(manager, task):
     """End the kernel, so that its thread ends, then the other processes of its group.
 
     Joblib's tracker ignores SIGTERM: it clears up after the others, then ends."""
-    while not wait([task], timeout=1).done:
+    done = False
+    while not done:
         with suppress(AttributeError, OSError):  # it is just starting, or has ended
             manager.provisioner.process.kill()
+        done = wait([task], timeout=1).done
     with suppress(AttributeError, OSError):  # Windows has no groups; the group is empty
+        manager.provisioner.process.wait()
         os.killpg(manager.provisioner.pgid, signal.SIGTERM)
         for _ in range(100):
             time.sleep(0.1)
