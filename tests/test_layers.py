@@ -123,6 +123,11 @@ def test_scores_of_a_network(nb, rng, name):
     np.testing.assert_allclose(network.forward(x), expected, rtol=0, atol=1e-11)
 
 
+def test_a_network_refuses_a_layer_that_stands_twice(nb):
+    with pytest.raises(AssertionError, match="twice"):
+        nb.Network([nb.ReLU()] * 2)
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_seeds_and_dtypes_of_a_network(nb, rng, name):
     sizes, shape = NETWORKS[name]
