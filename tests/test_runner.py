@@ -138,7 +138,7 @@ while not os.path.exists("t"): time.sleep(0.1)
 ENDS = {
     "SIGINT": (130, "time.sleep(600)", "Stopped."),
     "SIGTERM": (143, "time.sleep(600)", "Stopped."),
-    "kill -9": (1, "os.kill(os.getpid(), 9)", "1.2 GB"),
+    "kill -9": (1, "os.kill(os.getpid(), 9)", "1.3 GB"),
     "error": (1, "raise ValueError('broken,\\nΩ')", "ValueError: broken, Ω"),
 }
 

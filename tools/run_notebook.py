@@ -131,7 +131,7 @@ def run(notebook, folder):
         except (CellExecutionError, RuntimeError) as error:
             cell = progress.cell.id if progress.cell else "no cell"
             why = getattr(error, "ename", "the kernel died")
-            what = getattr(error, "evalue", "memory may be short: a run takes 1.2 GB")
+            what = getattr(error, "evalue", "memory may be short: a run takes 1.3 GB")
             said = f"Failed in {cell} ({progress.heading}): {why}: {what}."
             raise Stopped(" ".join(said.split()), 1) from None
         except Stopped:
