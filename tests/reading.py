@@ -56,12 +56,17 @@ def answers(notebook):
     return {(section, asked): found for section, asked, found in rows}
 
 
+def plain(cells):
+    """The DataFrames that some cells show as texts."""
+    data = [o.get("data", {}) for o in outputs(cells)]
+    texts = [d["text/plain"] for d in data if d.keys() == {"text/plain"}]
+    return [text for text in texts if "\n" in text]
+
+
 def frames(cells):
     """The DataFrames that some cells display: {labels of row and column: text}."""
     tables = [re.search("<table.*</table>", h, re.S) for h in shown(cells, "text/html")]
-    data = [o.get("data", {}) for o in outputs(cells)]
-    texts = [d["text/plain"] for d in data if d.keys() == {"text/plain"}]
-    found = [text_frame(text) for text in texts if "\n" in text]
+    found = [text_frame(text) for text in plain(cells) if "±" in text]
     return found + [frame(table[0]) for table in tables if table]
 
 

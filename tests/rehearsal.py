@@ -49,8 +49,8 @@ class Call(NamedTuple):
     result: object
 
     def settings(self):
-        names = "epochs", "batch_size", "learning_rate", "lam"
-        return {name: self.given[name] for name in names}
+        others = "make_model", "part", "valid", "seed"
+        return {k: value for k, value in self.given.items() if k not in others}
 
 
 class Noted(np.ndarray):
@@ -103,8 +103,9 @@ class Rehearsal:
         Noted.note = self.look
 
     def look(self):
-        self.now += self.running
-        self.looks += [(self.now, self.section)] * self.running
+        if self.running:
+            self.now += 1
+            self.looks.append((self.now, self.section))
 
     def watch(self, name, function):
         """The function, which now also writes down its calls."""

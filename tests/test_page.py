@@ -51,9 +51,8 @@ def test_outputs_are_shown_and_pictures_have_their_texts():
 def test_links_land_and_the_contents_list_the_sections():
     odd = "# Title\n\n### 1.4 The 5 % of *a* test's `loss` and ∇f"
     page = page_of(odd, "[a](#1.4-The-5-%-of-a-test's-loss-and-∇f)", "## Further")
-    ids = {tag["id"] for tag in page(id=True)}
     assert page.title.text == "Title" and page.html["lang"] == "en"
-    assert {link["href"][1:] for link in page.nav("a")} <= ids
+    assert {a["href"][1:] for a in page.nav("a")} <= {t["id"] for t in page(id=True)}
     assert page.nav.text == "1.4 The 5 % of a test's loss and ∇fFurther"
     assert unquote(page.main.p.a["href"][1:]) == page.h3["id"]
 

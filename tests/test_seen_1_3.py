@@ -9,6 +9,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+import reading
 from conftest import are, difference, interval, loss_of, mean_sd, numbers, says, tells
 from rehearsal import fingerprints
 from scipy.special import softmax
@@ -277,12 +278,9 @@ def test_beyond_an_edge_of_the_grid_a_step_is_tried(seen, saved, q):
     """Where the saved answer has a setting at an edge (0 has no beyond). What a further
     run and the chosen one of its seed reach in validation is printed."""
     section, (_, _, calls), runs = QUESTIONS[q][1], seen.tuning(q), seen.chosen(q)
-    here, text = "", ""
-    for cell in saved.cells:
-        if cell.cell_type == "markdown":
-            here = [here, *re.findall(r"^#+ ([\d.]*)", cell.source, re.M)][-1]
-        elif here == section:
-            text += " ".join(out.get("text", "") for out in cell.outputs)
+    cells_there = reading.sections(saved)[section]
+    outputs = [out for c in cells_there for out in c.get("outputs", ())]
+    text = " ".join(out.get("text", "") for out in outputs)
     further = [c for c in seen.of("fit", section) if all(c is not k for k in calls)]
     for name, values in seen.of("tune", section)[0].given["whole"].items():
         told = re.search(rf"{WORDS[name]}[\w ]* ([\d.e-]+)", text)

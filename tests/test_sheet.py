@@ -151,7 +151,8 @@ def test_item(saved, nb, item):
         texts = {
             "prints": [reading.printed(cells)],
             "figure": [alt for alt, _ in reading.figures(cells)],
-            "table": ["\n".join(map(" ".join, t)) for t in reading.frames(cells)],
+            "table": ["\n".join(map(" ".join, t)) for t in reading.frames(cells)]
+            + reading.plain(cells),
             "says": [reading.markdown(places["top"] + cells)],
             "names": [cell.source for cell in cells if cell.cell_type == "code"],
         }[kind]
