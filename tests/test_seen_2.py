@@ -25,7 +25,7 @@ def test_q2_gradients_at_the_sheets_points(seen):
 
 def test_q2_the_drawn_graph(seen):
     """At each arrow the value that goes forward and the gradient that comes back."""
-    ((ax,),) = (fig.axes for fig in seen.figures("2.3"))
+    ax = seen.figures("2.3")[0].axes[0]
     x, y, z = [n for n, _ in numbers(ax.get_title())][:3]
     _, f, dx, dy, dz = map(float, exact(x, y, z))
     assert 0 not in (dx, dy, dz)  # all three flow
