@@ -1,4 +1,4 @@
-"""The notebook's cells tagged `definitions` as a module, for tests and benchmarks."""
+"""Import the notebook's cells tagged `definitions`, for tests and benchmarks."""
 
 import atexit
 import functools
@@ -10,15 +10,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from start import ROOT
+from paths import NOTEBOOK, ROOT  # noqa: F401 (tests and benchmarks import ROOT)
 
-os.environ["MPLBACKEND"] = "Agg"  # no windows; before anything imports matplotlib
-
-NOTEBOOK = ROOT / "DLCV_Assignment1.ipynb"
+os.environ["MPLBACKEND"] = "Agg"  # no windows; set before matplotlib is imported
 
 
 def definition_source():
-    """The source of the tagged cells, in order."""
+    """Return the source of the tagged cells, in order."""
     cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
     tagged = [c for c in cells if "definitions" in c["metadata"].get("tags", [])]
     return "\n\n".join("".join(cell["source"]) for cell in tagged) + "\n"
@@ -26,7 +24,7 @@ def definition_source():
 
 @functools.cache
 def load_definitions():
-    """The module `definitions`, from a file: tracebacks and --cov show its lines."""
+    """Import the tagged cells from a file: tracebacks and --cov show its lines."""
     folder = tempfile.mkdtemp(prefix="definitions-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     Path(folder, "definitions.py").write_text(definition_source(), encoding="utf-8")

@@ -1,7 +1,7 @@
-"""The HTML page of a saved notebook: make_page.py [NOTEBOOK] [--output FILE]
+"""Convert a saved notebook to an HTML page: make_page.py [NOTEBOOK] [--output FILE]
 
-Nothing is run. The page is one file that needs neither a network nor a script: its
-formulas are MathML, its pictures are inside it. nbconvert does most of it.
+The notebook is not run. The page is a single file, with formulas as MathML and embedded
+images; it needs no network and no scripts. nbconvert does most of the work.
 """
 
 import argparse
@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from urllib.parse import unquote
 
-from start import ROOT, missing
+from paths import NOTEBOOK, ROOT
 
 try:
     import nbformat
@@ -20,11 +20,10 @@ try:
     from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
     from pygments.formatters import HtmlFormatter
 except ModuleNotFoundError as error:
-    missing(error)
+    sys.exit(f"{error}: .venv/bin/pip install -r requirements.txt (see README, Run it)")
 
-NOTEBOOK = ROOT / "DLCV_Assignment1.ipynb"
-PAGE = ROOT / "tools" / "page"
-REPAIRS = {  # in MathML: a norm's bars, a matrix's edges, a number's sign, log 2
+TEMPLATES = ROOT / "tools" / "page"
+MATHML_FIXES = {  # spacing and sizes of norms, matrices, negative numbers and log
     "<mo>&#x02016;": '<mo stretchy="false">&#x02016;',
     "<mo>&#x00028;</mo><mtable>": '<mtable class="matrix">',
     "</mtable><mo>&#x00029;</mo>": "</mtable>",
@@ -35,84 +34,79 @@ REPAIRS = {  # in MathML: a norm's bars, a matrix's edges, a number's sign, log 
 
 
 class Renderer(IPythonRenderer):
-    """nbconvert's way from Markdown to HTML, with formulas as MathML."""
+    """nbconvert's Markdown renderer, with formulas as MathML."""
 
     def inline_math(self, body, display="inline"):
-        """A formula as MathML, or its source if that cannot be read."""
+        """Return a formula as MathML, or its source if it cannot be converted."""
         try:
             mathml = convert(body, display=display)
-        except Exception:  # latex2mathml has many kinds
+        except Exception:  # latex2mathml raises many kinds
             return f'<code class="tex">{escape(body)}</code>'
-        for part, better in REPAIRS.items():
-            mathml = mathml.replace(part, better)
+        for old, new in MATHML_FIXES.items():
+            mathml = mathml.replace(old, new)
         return mathml
 
     def block_math(self, body):
-        """A formula that is shown on its own."""
+        """Return a displayed formula."""
         return f'<span class="math">{self.inline_math(body, "block")}</span>'
 
 
-def markdown2html(source):
-    """The HTML of Markdown."""
-    return MarkdownWithMath(Renderer(escape=False)).render(source)
-
-
-def contents(page):
-    """The table of contents as HTML: a list of the h2 and h3."""
+def table_of_contents(page):
+    """Return the table of contents as HTML: a list of the h2 and h3 headings."""
     entries = []
     for heading in page.main(["h2", "h3"]):
-        inside = "".join(str(part) for part in heading.contents[:-1])  # without the ¶
-        link = f'<a href="#{escape(heading["id"])}">{inside}</a>'
+        title = "".join(str(part) for part in heading.contents[:-1])  # without the ¶
+        link = f'<a href="#{escape(heading["id"])}">{title}</a>'
         entries.append(f'<li class="{heading.name}">{link}</li>')
     return f"<ul>{''.join(entries)}</ul>"
 
 
 def make_page(notebook):
-    """The page of a notebook as one HTML text; the title is its first heading."""
-    style = (PAGE / "style.css").read_text("utf-8")
+    """Return the notebook as one HTML string; its first heading becomes the title."""
+    style = (TEMPLATES / "style.css").read_text("utf-8")
     exporter = HTMLExporter(
         template_name="classic",
-        raw_template=(PAGE / "index.html.j2").read_text("utf-8"),
+        raw_template=(TEMPLATES / "index.html.j2").read_text("utf-8"),
         exclude_input_prompt=True,
         exclude_output_prompt=True,
-        filters={"markdown2html": markdown2html},
+        filters={"markdown2html": MarkdownWithMath(Renderer(escape=False)).render},
     )
     resources = {"style": style + HtmlFormatter().get_style_defs(".highlight")}
     html, _ = exporter.from_notebook_node(notebook, resources)
     page = BeautifulSoup(html, "html.parser")
     page.title.string = page.h1.text[:-1] if page.h1 else "Notebook"
-    for tag in page.main(id=True):  # nbconvert quotes them; browsers compare unquoted
+    for tag in page.main(id=True):  # nbconvert quotes ids; browsers look for them raw
         tag["id"] = unquote(tag["id"])
-    page.nav.append(BeautifulSoup(contents(page), "html.parser"))
+    page.nav.append(BeautifulSoup(table_of_contents(page), "html.parser"))
     return str(page)
 
 
-def write(files):
-    """Write {path: bytes}: each file whole, and none if one cannot be written."""
-    parts = {path: path.with_name(f"{path.name}.tmp") for path in files}
+def write_files(contents):
+    """Write {path: bytes}, each file as a whole, or none of them if one fails."""
+    drafts = {path: path.with_name(f"{path.name}.tmp") for path in contents}
     try:
-        for path, part in parts.items():
-            part.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(files[path])
-        for path, part in parts.items():
-            print("written:", part.replace(path))
+        for path, draft in drafts.items():
+            draft.parent.mkdir(parents=True, exist_ok=True)
+            draft.write_bytes(contents[path])
+        for path, draft in drafts.items():
+            print("written:", draft.replace(path))
     finally:
-        for part in parts.values():
-            part.unlink(missing_ok=True)
+        for draft in drafts.values():
+            draft.unlink(missing_ok=True)
 
 
 def main():
     """Write the page of the notebook named on the command line."""
-    parser = argparse.ArgumentParser(description="The HTML page of a saved notebook.")
+    parser = argparse.ArgumentParser(description="Convert a notebook to an HTML page.")
     parser.add_argument("notebook", nargs="?", type=Path, default=NOTEBOOK)
     parser.add_argument("--output", type=Path, help="default: build/ beside it")
-    given = parser.parse_args()
-    default = given.notebook.parent / "build" / f"{given.notebook.stem}.html"
+    args = parser.parse_args()
+    default = args.notebook.parent / "build" / f"{args.notebook.stem}.html"
     try:
-        notebook = nbformat.read(given.notebook, as_version=4)
-        write({given.output or default: make_page(notebook).encode()})
-    except (OSError, ValueError) as error:  # no such file, no notebook, no room
-        sys.exit(f"No page is made: {error}".partition("\n")[0])
+        notebook = nbformat.read(args.notebook, as_version=4)
+        write_files({args.output or default: make_page(notebook).encode()})
+    except (OSError, ValueError, nbformat.ValidationError) as error:
+        sys.exit(f"No page is written: {error}".partition("\n")[0])
 
 
 if __name__ == "__main__":
