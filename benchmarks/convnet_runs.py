@@ -1,9 +1,9 @@
-"""Train the ConvNet, the wide MLP or a variant of them; append a row to a CSV.
+"""Train the ConvNet, the wide MLP or a variant of them; append a row to a CSV file.
 
 python benchmarks/convnet_runs.py NAME [NAME ...] [--seeds SEED ...] [--share SHARE]
 
-Measured is the accuracy on the validation images; the test set is never read. With a
-share of the images below 1, for a try, a row is printed and not kept.
+The measured accuracy is that on the validation images; the test set is never read. With
+a share of the images below 1, for a quick trial, rows are printed but not kept.
 """
 
 import argparse
@@ -28,7 +28,7 @@ NET = {
 SMALL_KERNELS = {"channels": (16, 32), "kernels": (5, 3), "paddings": (0, 0)}
 MLP = NET | {"channels": (), "kernels": (), "strides": (), "paddings": ()}
 MLP |= {"hidden": (800,), "epochs": 30, "batch_size": 100, "learning_rate": 0.7}
-SETTINGS = {  # elastic None: images as they are
+SETTINGS = {  # elastic None: undistorted images
     "ConvNet": NET,
     "ConvNet, not distorted": NET | {"elastic": None},
     "wide MLP": MLP,
@@ -48,47 +48,62 @@ SETTINGS = {  # elastic None: images as they are
 
 
 class Variant(nb.ConvNet):
-    """The ConvNet with other numbers."""
+    """The ConvNet with other sizes."""
 
-    def __init__(self, s, rng):
+    def __init__(self, settings, rng):
         layers = []
         depth, size = 1, 28
-        columns = s["channels"], s["kernels"], s["strides"], s["paddings"]
+        keys = "channels", "kernels", "strides", "paddings"
+        columns = [settings[key] for key in keys]
         for channels, kernel, stride, padding in zip(*columns, strict=True):
-            given = {"stride": stride, "padding": padding, "rng": rng}
-            layers.append(nb.Fast_Convolution_Layer(depth, channels, kernel, **given))
+            options = {"stride": stride, "padding": padding, "rng": rng}
+            layers.append(nb.Fast_Convolution_Layer(depth, channels, kernel, **options))
             layers.append(nb.ReLU())
             depth, size = channels, nb.output_size(size, kernel, stride, padding)
-        classifier = nb.MLP(depth * size**2, *s["hidden"], 10, rng=rng)
+        classifier = nb.MLP(depth * size**2, *settings["hidden"], 10, rng=rng)
         nb.Network.__init__(self, [*layers, nb.Flatten(), *classifier.layers])
 
 
-def measure(name, seed, training, validation):
-    """Train once; a row of the table, in the order of its header. In training only one
-    validation image is watched, to save time."""
-    s = SETTINGS[name]
-    settings = {key: s[key] for key in ("epochs", "batch_size", "learning_rate", "lam")}
-    if s["elastic"] is not None:
-        settings["batches"] = partial(nb.distorted_minibatch, elastic=s["elastic"])
-    make_model = partial(Variant, s)
-    if not s["channels"]:
-        make_model = partial(nb.MLP, 784, *s["hidden"], 10)
-    watched = nb.Part(validation.x[:1], validation.y[:1], "watched")
+def as_text(value):
+    """A setting as the table has it: (5, 3) as 5-3."""
+    return "-".join(map(str, value)) if isinstance(value, tuple) else value
+
+
+def measure(name, seed, train, validation):
+    """Train once; return a row of the table, in the order of its header."""
+    settings = SETTINGS[name]
+    keys = "epochs", "batch_size", "learning_rate", "lam"
+    fit_settings = {key: settings[key] for key in keys}
+    if settings["elastic"] is not None:
+        fit_settings["batches"] = partial(
+            nb.distorted_minibatch, elastic=settings["elastic"]
+        )
+    if settings["channels"]:
+        make_model = partial(Variant, settings)
+    else:
+        make_model = partial(nb.MLP, 784, *settings["hidden"], 10)
+    one_image = nb.Dataset(validation.x[:1], validation.y[:1])  # to save time
     start = time.perf_counter()
-    run = nb.fit(make_model, training, watched, seed, **settings)
+    run = nb.fit(make_model, train, one_image, seed, **fit_settings)
     seconds = time.perf_counter() - start
-    _, accuracy = nb.evaluate(run["model"], validation)
-    row = [name]
-    for value in s.values():
-        row.append("-".join(map(str, value)) if isinstance(value, tuple) else value)
+    _, accuracy = nb.evaluate(run.model, validation)
     load, _, _ = os.getloadavg()
-    return [*row, seed, f"{seconds:.0f}", f"{load:.1f}", f"{accuracy / 100:.5f}"]
+    values = [as_text(value) for value in settings.values()]
+    return [
+        name,
+        *values,
+        seed,
+        f"{seconds:.0f}",
+        f"{load:.1f}",
+        f"{accuracy / 100:.5f}",
+    ]
 
 
 def main(names, seeds, share):
-    training, validation, _ = nb.load_digits(ROOT / "data" / "mnist", share)
+    """Train every named variant from every seed."""
+    train, validation, _ = nb.load_mnist(ROOT / "data" / "mnist", share)
     for name, seed in itertools.product(names, seeds):
-        row = measure(name, seed, training, validation)
+        row = measure(name, seed, train, validation)
         print(*row, sep=", ", flush=True)
         if share == 1:
             with TABLE.open("a", newline="", encoding="utf-8") as file:

@@ -1,4 +1,6 @@
-"""Time the notebook's code against PyTorch and scikit-learn, in turns; print a table.
+"""Time the notebook's code and two references, PyTorch and scikit-learn, in turns.
+
+Prints a table. What a reference computes is compared with the notebook's result first.
 
 python benchmarks/run.py [--rounds ROUNDS]
 """
@@ -11,8 +13,10 @@ import platform
 import sys
 import time
 import timeit
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 import sklearn
@@ -22,7 +26,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 try:
     import torch
     from torch import nn
-except ImportError:  # the tests do without it; main says what is missing
+except ImportError:  # the tests do without it; main says that it is missing
     torch = None
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
@@ -32,15 +36,16 @@ nb = load_definitions()
 RATE, LAM = 0.1, 1e-5
 
 
-def our_epoch(model, part, batch):
-    """An epoch of the notebook's trainer; it returns the loss in training, and the
-    accuracy (%) on the training images at the end."""
-    settings = {"epochs": 1, "batch_size": batch, "learning_rate": RATE, "lam": LAM}
-    one_image = nb.Part(part.x[:1], part.y[:1], "validation")
+def our_epoch(model, train, batch_size):
+    """A function that runs one epoch of the notebook's trainer.
+
+    It returns the training loss, and the final accuracy (%) on the training images."""
+    settings = {"batch_size": batch_size, "learning_rate": RATE, "lam": LAM}
+    one_image = nb.Dataset(train.x[:1], train.y[:1])  # for validation, to save time
 
     def epoch():
-        run = nb.fit(lambda rng: model, part, one_image, **settings)
-        return run["log"]["training loss"].item(), run[part.name]
+        run = nb.fit(lambda rng: model, train, one_image, epochs=1, **settings)
+        return run.log["training loss"].item(), run.train_accuracy
 
     return epoch
 
@@ -50,26 +55,28 @@ def torch_twin(model):
     twin = nn.Sequential()
     if isinstance(model, nb.ConvNet):
         twin.append(nn.Unflatten(1, (1, 28, 28)))
-    for ours in getattr(model, "layers", [model]):
-        if isinstance(ours, nb.Convolution_Layer):
-            geometry = ours.W.shape[2:], ours.stride, ours.padding
-            twin.append(nn.Conv2d(ours.W.shape[1], ours.W.shape[0], *geometry))
-        elif hasattr(ours, "W"):
-            twin.append(nn.Linear(*ours.W.shape, bias=hasattr(ours, "b")))
+    for layer in getattr(model, "layers", [model]):
+        has_bias = getattr(layer, "b", None) is not None
+        if isinstance(layer, nb.Convolution_Layer):
+            outputs, inputs, *kernel = layer.W.shape
+            geometry = kernel, layer.stride, layer.padding, layer.dilation
+            twin.append(nn.Conv2d(inputs, outputs, *geometry, bias=has_bias))
+        elif hasattr(layer, "W"):
+            twin.append(nn.Linear(*layer.W.shape, bias=has_bias))
         else:
-            twin.append(nn.ReLU() if isinstance(ours, nb.ReLU) else nn.Flatten())
-        for name, theirs in twin[-1].named_parameters():
-            values = ours.b if name == "bias" else ours.W
+            twin.append(nn.ReLU() if isinstance(layer, nb.ReLU) else nn.Flatten())
+        for name, parameter in twin[-1].named_parameters():
+            values = layer.b if name == "bias" else layer.W
             if values.ndim == 2:
                 values = values.T
-            theirs.data.copy_(torch.from_numpy(values))
+            parameter.data.copy_(torch.from_numpy(values))
     return twin
 
 
-def torch_epoch(model, part, batch):
-    """The same in PyTorch: shuffle, gather, step, log the loss and hits of a batch; at
-    the end the accuracy on the training images."""
-    x, y = torch.from_numpy(part.x.copy()), torch.from_numpy(part.y)
+def torch_epoch(model, train, batch_size):
+    """our_epoch in PyTorch: shuffle, gather, step, log each batch's loss and accuracy;
+    at the end, evaluate on the training images."""
+    x, y = torch.from_numpy(train.x.copy()), torch.from_numpy(train.y)
     model, cross_entropy = torch_twin(model), nn.CrossEntropyLoss()
     sgd = torch.optim.SGD(model.parameters(), lr=RATE, weight_decay=2 * LAM)
 
@@ -79,8 +86,8 @@ def torch_epoch(model, part, batch):
         return 100 * (scores.argmax(1) == y).double().mean().item()
 
     def epoch():
-        loss_sum = correct = 0
-        batches = torch.randperm(len(y)).split(batch)
+        loss_sum = n_correct = 0
+        batches = torch.randperm(len(y)).split(batch_size)
         for step, picked in enumerate(batches):
             cosine = math.cos(math.pi * step / len(batches))
             sgd.param_groups[0]["lr"] = RATE * (1 + cosine) / 2
@@ -91,45 +98,59 @@ def torch_epoch(model, part, batch):
             loss.backward()
             sgd.step()
             loss_sum += loss.item() * len(y_b)
-            correct += (scores.argmax(1) == y_b).sum().item()
+            n_correct += (scores.argmax(1) == y_b).sum().item()
         return loss_sum / len(y), accuracy()
 
     return epoch
 
 
-def sklearn_epoch(model, part, batch):
-    """One pass of scikit-learn's network (softmax classifier if nothing is hidden), and
-    the accuracy on the training images at the end."""
-    layers = model.weighted() if isinstance(model, nb.Network) else [model]
+def sklearn_epoch(model, train, batch_size):
+    """our_epoch with scikit-learn's MLPClassifier; it is a softmax classifier if there
+    are no hidden layers."""
+    layers = model.layers_with_weights() if isinstance(model, nb.Network) else [model]
     hidden = [layer.W.shape[1] for layer in layers[:-1]]
-    net = MLPClassifier(
-        hidden, solver="sgd", batch_size=batch, learning_rate_init=RATE, momentum=0,
-        alpha=2 * LAM * batch, max_iter=1, random_state=0,
+    classifier = MLPClassifier(
+        hidden, solver="sgd", batch_size=batch_size, learning_rate_init=RATE,
+        momentum=0, alpha=2 * LAM * batch_size, max_iter=1, random_state=0,
     )  # fmt: skip
 
     def epoch():
-        loss = net.partial_fit(part.x, part.y, classes=range(10)).loss_
-        return loss, 100 * net.score(part.x, part.y)
+        loss = classifier.partial_fit(train.x, train.y, classes=range(10)).loss_
+        return loss, 100 * classifier.score(train.x, train.y)
 
     return epoch
 
 
-def training_rows():
-    """An epoch on MNIST's training images, against each opponent from fresh weights."""
-    part, _, _ = nb.load_digits(ROOT / "data" / "mnist")
-    for what, make_model, batch, opponent, their_epoch, aim in (
-        ("softmax epoch", nb.new_softmax, 100, "PyTorch", torch_epoch, 0.5),
-        ("softmax epoch", nb.new_softmax, 100, "scikit-learn", sklearn_epoch, None),
-        ("MLP epoch", nb.new_mlp, 100, "PyTorch", torch_epoch, 0.8),
-        ("MLP epoch", nb.new_mlp, 100, "scikit-learn", sklearn_epoch, None),
+class Comparison(NamedTuple):
+    """One row of the table: two functions that should return about the same."""
+
+    name: str
+    reference: str
+    ours: Callable
+    theirs: Callable
+    target: float | None  # ratio of times to reach
+    tolerance: float  # relative difference of the results
+
+
+def training_comparisons():
+    """One epoch on MNIST's training images, each from fresh weights."""
+    train, _, _ = nb.load_mnist(ROOT / "data" / "mnist")
+    for name, make_model, batch_size, reference, their_epoch, target in (
+        ("softmax epoch", nb.make_softmax, 100, "PyTorch", torch_epoch, 0.5),
+        ("softmax epoch", nb.make_softmax, 100, "scikit-learn", sklearn_epoch, None),
+        ("MLP epoch", nb.make_mlp, 100, "PyTorch", torch_epoch, 0.8),
+        ("MLP epoch", nb.make_mlp, 100, "scikit-learn", sklearn_epoch, None),
         ("ConvNet epoch", nb.ConvNet, 50, "PyTorch", torch_epoch, 1.1),
     ):
         model = make_model(rng=0)
-        theirs = their_epoch(model, part, batch)  # before ours changes the weights
-        yield what, opponent, our_epoch(model, part, batch), theirs, aim, 0.1
+        theirs = their_epoch(
+            model, train, batch_size
+        )  # before ours changes the weights
+        ours = our_epoch(model, train, batch_size)
+        yield Comparison(name, reference, ours, theirs, target, tolerance=0.1)
 
 
-def convolution_rows(name, layer_class, aim):
+def convolution_comparisons(name, layer_class, target):
     """100 images, 20 filters of 5 x 5: forward alone, and with all gradients."""
     rng = np.random.default_rng(0)
     layer, x = layer_class(3, 20, 5, rng=rng), rng.random((100, 3, 32, 32), np.float32)
@@ -137,67 +158,114 @@ def convolution_rows(name, layer_class, aim):
     inputs = [torch.tensor(a, requires_grad=True) for a in (x, layer.W, layer.b)]
     torch_grad, conv2d = torch.from_numpy(grad), nn.functional.conv2d
 
-    def our_both():
-        out, grad_W = layer.forward(x), layer.backward(grad)
-        return out, layer.grad_input, grad_W, layer.grad_b
+    def our_forward():
+        return (layer.forward(x),)
 
-    def torch_both():
-        out = conv2d(*inputs)
-        return out.detach(), *torch.autograd.grad(out, inputs, torch_grad)
+    @torch.no_grad()
+    def torch_forward():
+        return (conv2d(*inputs),)
 
-    forward = lambda: (layer.forward(x),), torch.no_grad()(lambda: (conv2d(*inputs),))
-    yield f"{name}: forward", "PyTorch", *forward, None, 1e-5
-    yield f"{name}: forward + backward", "PyTorch", our_both, torch_both, aim, 1e-5
+    def our_backward():
+        output, grad_W = layer.forward(x), layer.backward(grad)
+        return output, layer.grad_input, grad_W, layer.grad_b
+
+    def torch_backward():
+        output = conv2d(*inputs)
+        return output.detach(), *torch.autograd.grad(output, inputs, torch_grad)
+
+    forward, backward = (our_forward, torch_forward), (our_backward, torch_backward)
+    yield Comparison(f"{name}: forward", "PyTorch", *forward, None, tolerance=1e-5)
+    name = f"{name}: forward + backward"
+    yield Comparison(name, "PyTorch", *backward, target, tolerance=1e-5)
 
 
-def seconds(timer, calls):
-    """The time of a call; before it, garbage is collected and spinning threads rest."""
+def results_agree(comparison):
+    """Call both functions; compare the arrays that they return."""
+    for ours, theirs in zip(comparison.ours(), comparison.theirs(), strict=True):
+        ours, theirs = np.asarray(ours), np.asarray(theirs)
+        difference = np.linalg.norm(ours - theirs)
+        if not difference <= comparison.tolerance * np.linalg.norm(theirs):
+            return False
+    return True
+
+
+def seconds_per_call(timer, n_calls):
+    """Time some calls, after the garbage is collected and spinning threads rest."""
     gc.collect()
     time.sleep(0.05)
-    return timer.timeit(calls) / calls
+    return timer.timeit(n_calls) / n_calls
 
 
-def table_line(rounds, what, opponent, ours, theirs, aim, tolerance):
-    """Compare what both return; then time both in turns, each for 0.2 s or more."""
-    pairs = [map(np.asarray, pair) for pair in zip(ours(), theirs(), strict=False)]
-    same = all(np.linalg.norm(a - b) <= tolerance * np.linalg.norm(b) for a, b in pairs)
-    timers = timeit.Timer(ours), timeit.Timer(theirs)  # by perf_counter, without gc
-    sides = [(timer, timer.autorange()[0]) for timer in timers]
-    times = [[seconds(*side) for side in sides] for _ in range(rounds)]
-    our_time, their_time = (
-        f"{1e3 * median(t):.1f} ms" for t in zip(*times, strict=True)
-    )
-    ratios = sorted(our / their for our, their in times)
-    ratio = f"{median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
-    verdict = "" if aim is None else "met" if median(ratios) <= aim else "**missed**"
-    if not same:
+def table_row(comparison, rounds):
+    """Compare the results; then time both in turns, each for 0.2 s or more."""
+    agree = results_agree(comparison)
+    our_timer = timeit.Timer(comparison.ours)  # with perf_counter, without gc
+    their_timer = timeit.Timer(comparison.theirs)
+    our_calls, _ = our_timer.autorange()
+    their_calls, _ = their_timer.autorange()
+    our_times, their_times = [], []
+    for _ in range(rounds):
+        our_times.append(seconds_per_call(our_timer, our_calls))
+        their_times.append(seconds_per_call(their_timer, their_calls))
+    ratios = [
+        ours / theirs for ours, theirs in zip(our_times, their_times, strict=True)
+    ]
+    target = comparison.target
+    if not agree:
         verdict = "**RESULTS DIFFER**"
-    return what, our_time, opponent, their_time, ratio, str(aim or ""), verdict
+    elif target is None:
+        verdict = ""
+    else:
+        verdict = "met" if median(ratios) <= target else "**missed**"
+    return [
+        comparison.name,
+        f"{1e3 * median(our_times):.1f} ms",
+        comparison.reference,
+        f"{1e3 * median(their_times):.1f} ms",
+        f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+        "" if target is None else str(target),
+        verdict,
+    ]
+
+
+def environment():
+    """The machine and the versions, on one line."""
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    blas = {f"{pool['internal_api']} {pool.get('architecture')}" for pool in pools}
+    return (
+        f"{platform.machine()}, {os.cpu_count()} cores, one used; "
+        f"Python {platform.python_version()}, numpy {np.__version__} "
+        f"({', '.join(sorted(blas))}), torch {torch.__version__} "
+        f"({torch.backends.cpu.get_cpu_capability()}), "
+        f"scikit-learn {sklearn.__version__}"
+    )
 
 
 def main(rounds):
+    """Print the table."""
     if torch is None:
         sys.exit("PyTorch is missing: pip install -r benchmarks/requirements.txt")
     torch.set_num_threads(1)
     torch.manual_seed(0)
     threadpool_limits(1)
-    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
-    blas = {f"{pool['internal_api']} {pool.get('architecture')}" for pool in pools}
-    print(
-        f"{platform.machine()}, {os.cpu_count()} cores, one used; "
-        f"Python {platform.python_version()}, numpy {np.__version__} "
-        f"({', '.join(sorted(blas))}), torch {torch.__version__} "
-        f"({torch.backends.cpu.get_cpu_capability()}), "
-        f"scikit-learn {sklearn.__version__}; medians of {rounds} rounds\n"
-    )
-    rows = [*training_rows()]
-    rows += convolution_rows("convolution", nb.Convolution_Layer, None)
-    rows += convolution_rows("fast convolution", nb.Fast_Convolution_Layer, 1.0)
-    header = "what", "ours", "opponent", "opponent's time", "ratio (all rounds)", "aim"
+    print(f"{environment()}; medians of {rounds} rounds\n")
+    comparisons = [
+        *training_comparisons(),
+        *convolution_comparisons("convolution", nb.Convolution_Layer, None),
+        *convolution_comparisons("fast convolution", nb.Fast_Convolution_Layer, 1.0),
+    ]
+    header = [
+        "benchmark",
+        "ours",
+        "reference",
+        "reference's time",
+        "ratio (all rounds)",
+        "target",
+    ]
     print("|", " | ".join(header), "| |")
     print("| :-- | --: | :-- | --: | --: | --: | :-- |", flush=True)
-    for row in rows:
-        print("|", " | ".join(table_line(rounds, *row)), "|", flush=True)
+    for comparison in comparisons:
+        print("|", " | ".join(table_row(comparison, rounds)), "|", flush=True)
 
 
 if __name__ == "__main__":

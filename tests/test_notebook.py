@@ -1,212 +1,200 @@
-"""The notebook as saved, and README beside it; two runs of the whole: as it is, to
-compare its answers as far as two machines agree, and on another data set."""
+"""The saved notebook, and the README beside it.
+
+The slow tests run the whole notebook in a copy of the repository: as it is, to compare
+its results with the saved ones, and on another data set."""
 
 import gzip
 import os
 import re
 import shutil
 import subprocess
-import symtable
 import sys
-from base64 import b64decode
-from functools import partial
+import tomllib
 from urllib.parse import unquote
 
 import idx2numpy
 import nbformat
 import numpy as np
 import pytest
-import reading
 from code_hash import code_cells, code_hash
-from equations import equations
-from load_definitions import NOTEBOOK, ROOT, definition_source
+from load_definitions import definition_source
+from paths import NOTEBOOK, ROOT
+from saved_notebook import (
+    read_answers,
+    read_numbers,
+    read_percentages,
+    read_results,
+    read_sections,
+)
 
 SAVE = "run .venv/bin/python tools/run_notebook.py --save"
-MACHINE = r"/(?:home|root|tmp|opt|work|Users)/|\\Users\\|object at 0x|Warning|\\r"
-MIMES = {"text/plain", "text/html", "text/markdown", "image/png"}
-CODE = r"(?s)```.*?```|`[^`\n]*`|\]\(.*?\)"  # and targets of links
-FILE = r"(?:\]\(|`(?=(?:benchmarks|docs|tests|tools)/))(?!\.\./\.\.)([\w./-]+\.\w+)"
+CODE = r"(?s)```.*?```|`[^`\n]*`"  # in Markdown
+LINK_TARGET = r"\]\(([^)\s]+)\)"
+REPOSITORY_FILE = r"`((?:benchmarks|docs|tests|tools)/[\w./-]+\.\w+)"
 
 
-def test_saved_from_one_clean_run(saved):
-    fresh = saved.metadata.get("code_sha256") == code_hash(saved)
-    assert fresh, f"the code has changed since its outputs were saved: {SAVE}"
+@pytest.fixture(scope="module")
+def sections(saved):
+    """The sections of the saved notebook, by their numbers."""
+    return read_sections(saved)
+
+
+# Outputs
+
+
+def test_outputs_belong_to_the_code(saved):
+    is_same = saved.metadata.get("code_sha256") == code_hash(saved)
+    assert is_same, f"the code has changed since its outputs were saved: {SAVE}"
+
+
+def test_cells_were_executed_once_and_in_order(saved):
     cells = code_cells(saved)
     counts = [cell.execution_count for cell in cells]
     assert counts == list(range(1, len(cells) + 1)), SAVE
-    for cell in cells:
-        for output in cell.outputs:
-            kind, data = output.get("name", output.output_type), output.get("data", {})
-            assert kind in ("stdout", "display_data", "execute_result"), cell.id
-            assert {*data} <= MIMES, f"{cell.id} shows {[*data]}"
-            text = repr({**output, "data": {**data, "image/png": ""}})
-            assert not re.search(MACHINE, text), f"{cell.id} says {text}"
 
 
-def test_cells_and_figures(saved):
-    """`hide-input` folds on pages and in editors, `source_hidden` in JupyterLab."""
-    assert NOTEBOOK.stat().st_size < 2_000_000, "2 MB at most: fewer, smaller pictures"
-    assert len({cell.id for cell in saved.cells}) == len(saved.cells), "an id twice"
-    for cell in code_cells(saved):
-        hidden = cell.metadata.get("jupyter", {}).get("source_hidden", False)
-        assert hidden == ("hide-input" in cell.metadata.get("tags", ())), cell.id
-    alts = [alt for alt, _ in {*reading.figures(saved.cells)}]
-    twice = {alt for alt in alts if alts.count(alt) > 1}
-    assert all(alts) and not twice, f"two figures, one alternative text: {twice}"
+def test_outputs_have_no_traces_of_a_run(sections):
+    """No paths, addresses, warnings and progress bars."""
+    traces = r"/(home|root|tmp|opt|work|Users)/|\\Users\\|object at 0x|Warning|\r"
+    for output in sections["all"].outputs:
+        data = output.get("data", {}).items()
+        texts = [text for kind, text in data if kind.startswith("text/")]
+        for text in [*texts, output.get("text", "")]:
+            assert not re.search(traces, text), text
 
 
-def test_links_land(saved):
-    text = reading.markdown(saved.cells)
-    headings = [heading.strip() for heading in re.findall(r"^#+ (.+)$", text, re.M)]
-    linking = "\n".join([text, *reading.shown(saved.cells, "text/markdown")])
-    links = {unquote(link) for link in re.findall(r"\]\(#([^)\s]+)\)", linking)}
-    lost = links - {heading.replace(" ", "-") for heading in headings}
-    assert links and not lost, f"links to no heading: {lost}"
-    paths = [*ROOT.glob("*.md"), *ROOT.glob("[bdt]*/*.md")]
-    texts = {NOTEBOOK: text} | {path: path.read_text("utf-8") for path in paths}
+def test_file_is_small_enough_for_previews():
+    assert NOTEBOOK.stat().st_size < 2_000_000, "GitHub shows at most 2 MB reliably"
+
+
+def test_figures_have_their_own_alternative_texts(sections):
+    figures = set(sections["all"].figures)  # a set, as page 1 repeats a figure
+    texts = [alt for alt, _ in figures]
+    assert all(texts)
+    assert len(set(texts)) == len(texts), sorted(texts)
+
+
+# Links and texts
+
+
+def test_links_lead_to_headings(sections):
+    text = re.sub(CODE, "", sections["all"].markdown)
+    headings = re.findall(r"^#+ (.+?) *$", sections["all"].markdown, re.M)
+    anchors = {"#" + heading.replace(" ", "-") for heading in headings}
+    answers = "\n".join(sections["all"].displayed("text/markdown"))
+    links = [unquote(link) for link in re.findall(LINK_TARGET, text + answers)]
+    links = {link for link in links if link.startswith("#")}
+    assert links and not links - anchors
+
+
+def test_named_files_exist(sections):
+    """Links to files, and files of the repository in `code`."""
+    texts = {NOTEBOOK: sections["all"].markdown}
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/*.md")]:
+        texts[path] = path.read_text("utf-8")
     for path, text in texts.items():
-        files = re.findall(FILE, re.sub("(?s)```.*?```", "", text))
-        places = path.parent, ROOT
-        lost = [f for f in files if not any((place / f).exists() for place in places)]
-        assert not lost, f"{path.name} names {lost}"
+        targets = [target.partition("#")[0] for target in re.findall(LINK_TARGET, text)]
+        for name in targets + re.findall(REPOSITORY_FILE, text):
+            is_web_page = "://" in name or name.startswith(("mailto:", "../../"))
+            exists = (path.parent / name).exists() or (ROOT / name).exists()
+            assert is_web_page or exists, f"{path.name} names {name}"
 
 
-def test_answers_on_page_1_and_in_readme_are_those_of_the_sections(saved):
-    answers, places = reading.answers(saved), reading.sections(saved)
-    assert len(answers) > 10, f"page 1 has only {answers}"
-    for (section, asked), found in answers.items():
-        said = " ".join(reading.printed(places[section]).split())
-        told = found.replace("<br>", " ")
-        assert f"{asked}: {told}" in said, f"section {section} prints {said}"
-    readme = (ROOT / "README.md").read_text("utf-8")
-    quoted = re.search(r"<!-- results -->\n(.*?)<!-- /results -->", readme, re.S)[1]
-    rows = [tuple(row) for row in reading.table_rows(quoted)]
-    assert len(rows) >= 5 and {*rows} <= {(*key, answers[key]) for key in answers}, SAVE
-    ((_, picture),) = reading.figures(places["top"])
-    assert b64decode(picture) == (ROOT / "docs/staircase.png").read_bytes(), SAVE
-
-
-@pytest.mark.filterwarnings("ignore:the matrix subclass")
-def test_numbers_in_the_prose(saved):
-    """Equations of numbers in formulas hold; what cannot be read is passed over.
-    Percentages of two decimals, as runs print them, are in an output."""
-    told = reading.printed(saved.cells) + repr(reading.shown(saved.cells, "text/html"))
-    found = []
+def test_percentages_in_the_prose_are_in_an_output(saved, sections):
+    """Those of two decimals, as runs print them."""
+    shown = sections["all"].printed + str(sections["all"].displayed("text/html"))
     for cell in saved.cells:
-        prose = re.sub(CODE, "", reading.markdown([cell]))
-        for number in re.findall(r"(?<![\d.])\d+\.\d\d(?= ?\\?%)", prose):
-            assert number in told, f"{cell.id}: {number}% is in no output"
-        for paragraph in prose.split("\n\n"):
-            found += [(cell.id, *equation) for equation in equations(paragraph)]
-    assert len(found) >= 10, f"only these equations can be read: {found}"
-    assert not [(name, text) for name, text, holds in found if not holds]
+        if cell.cell_type == "markdown":
+            prose = re.sub(CODE, "", cell.source)
+            for number in re.findall(r"(?<![\d.])\d+\.\d\d(?= ?\\?%)", prose):
+                assert number in shown, f"{cell.id}: {number}% is in no output"
 
 
-def test_page_1_says_what_is_missing(saved, tmp_path):
-    def last_line(folder, hidden=""):
-        """What its first cell says in a folder, without a package."""
-        hide = f"import sys; sys.modules[{hidden!r}] = None\n"
-        command = [sys.executable, "-c", hide + code_cells(saved)[0].source]
-        run = subprocess.run(command, cwd=folder, capture_output=True)
-        return run.stderr.decode().strip().split("\n")[-1]
-
-    assert not last_line(ROOT) and "data/mnist" in last_line(tmp_path)
-    imports = {*re.findall(r"^(?:from|import) (\w+)", definition_source(), re.M)}
-    for name in imports - {"IPython", "numpy"} - sys.stdlib_module_names:
-        said = last_line(ROOT, name)
-        assert name in said and "requirements.txt" in said, f"no {name}: {said}"
+def test_readme_has_results_of_page_1(saved):
+    readme = (ROOT / "README.md").read_text("utf-8")
+    quoted = readme.partition("<!-- results -->")[2].partition("<!-- /results -->")[0]
+    results = read_results(quoted)
+    assert len(results) > 5
+    assert results.items() <= read_answers(saved).items(), SAVE
 
 
-def ruff(*arguments, source=None):
-    """What ruff finds; "" if nothing."""
-    command = [sys.executable, "-m", "ruff", *arguments]
-    settings = {"cwd": ROOT, "capture_output": True, "encoding": "utf-8"}
-    run = subprocess.run(command, input=source, **settings)
-    return run.stdout + run.stderr if run.returncode else ""
+# Definitions and packages
 
 
-def test_ruff():
-    said = ruff("check", ".") + ruff("format", "--check", ".")
-    assert not said, said
+def test_definitions_use_only_arguments_definitions_and_imports():
+    rules = ["--isolated", "--select", "F821,F811", "--output-format", "concise"]
+    command = [sys.executable, "-m", "ruff", "check", *rules, "-"]
+    run = subprocess.run(
+        command, input=definition_source(), capture_output=True, encoding="utf-8"
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
 
 
-def bound(source):
-    """The global names that code binds, but for imports."""
-    names = symtable.symtable(source, "cell", "exec").get_symbols()
-    return {n.get_name() for n in names if n.is_assigned() and not n.is_imported()}
+@pytest.mark.parametrize("file", ["requirements.txt", "tests/requirements.txt"])
+def test_pyproject_has_the_requirements(file):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    in_project = {
+        "requirements.txt": project["project"]["dependencies"],
+        "tests/requirements.txt": project["dependency-groups"]["dev"],
+    }
+    lines = (ROOT / file).read_text("utf-8").splitlines()
+    assert [line for line in lines if re.match(r"[A-Za-z]", line)] == in_project[file]
 
 
-def test_definitions_are_closed(saved):
-    """They use arguments, other definitions and imports; nothing binds them again."""
-    rules = "check", "--isolated", "--select", "F821,F811", "--output-format", "concise"
-    said = ruff(*rules, "--stdin-filename", "a.py", "-", source=definition_source())
-    assert not said, "pass these as arguments, or define them once:\n" + said
-    names = bound(definition_source())
-    assert len(names) > 50, "cells that define have the tag `definitions`"
-    for cell in code_cells(saved):
-        again = names & bound(cell.source)
-        tagged = "definitions" in cell.metadata.get("tags", ())
-        assert tagged or not again, f"{cell.id} binds {again} again"
+# The whole notebook in a copy of the repository
 
 
-def test_packages_are_the_same_everywhere():
-    files = "requirements.txt", "tests/requirements.txt", "pyproject.toml"
-    *texts, project = [(ROOT / name).read_text("utf-8") for name in files]
-    lists = [re.findall(r"^[A-Za-z].*>=.*,<.*", text, re.M) for text in texts]
-    quoted = re.findall(r"\[\n(.*?)\n\]", project, re.S)
-    assert [re.findall('"(.*)"', part) for part in quoted] == lists
+def run_copy(folder, without=()):
+    """Run the notebook in a copy of the repository; return the answers.
 
-
-def run_copy(folder, without=(), edit=str):
-    """The answers of the notebook, after an edit of its text, run in a copy of the
-    repository without a network and some of its data."""
+    There is no network, and the data sets in `without` are left out."""
     ignore = shutil.ignore_patterns("*.tar.gz", "__pycache__", *without)
     for name in "tools", "data":
         shutil.copytree(ROOT / name, folder / name, ignore=ignore, dirs_exist_ok=True)
-    shutil.copy(ROOT / "C0_weights.npy", folder)
-    (folder / NOTEBOOK.name).write_text(edit(NOTEBOOK.read_text("utf-8")), "utf-8")
-    nowhere = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")
-    command = [sys.executable, folder / "tools" / "run_notebook.py"]
-    run = subprocess.run(command, env=os.environ | nowhere, capture_output=True)
+    for path in NOTEBOOK, ROOT / "C0_weights.npy":
+        shutil.copy(path, folder)
+    no_network = dict.fromkeys(["http_proxy", "https_proxy"], "http://127.0.0.1:9")
+    no_network |= {"no_proxy": "", "NO_PROXY": ""}  # conftest.py sets it to "*"
+    run = subprocess.run(
+        [sys.executable, folder / "tools" / "run_notebook.py"],
+        env=os.environ | no_network,
+        capture_output=True,
+    )
     assert run.returncode == 0, (run.stdout + run.stderr).decode()[-5000:]
-    executed = nbformat.read(folder / "build" / NOTEBOOK.name, as_version=4)
-    return reading.answers(executed)
-
-
-def agree(before, again):
-    """Whether two texts of a row have the same numbers, as far as two machines compute
-    them; if there are percentages with two decimals, these alone count."""
-    number, near = r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?", {"rel": 0.01, "abs": 1e-9}
-    if "%" in before:
-        number, near = r"\d+\.\d\d(?!\d)", {"rel": 0, "abs": 0.3}
-    numbers = [[float(n) for n in re.findall(number, text)] for text in (before, again)]
-    return numbers[1] == pytest.approx(numbers[0], **near)
+    return read_answers(nbformat.read(folder / "build" / NOTEBOOK.name, as_version=4))
 
 
 @pytest.mark.slow
-def test_the_whole_gives_the_saved_answers_again(saved, tmp_path):
-    before, again = reading.answers(saved), run_copy(tmp_path / "a folder")
-    assert set(again) == set(before)
-    whole = (ROOT / "data/cifar-10-batches-bin").exists()
-    keys = [key for key in before if whole or key[0][0] not in "45"]
-    other = [key for key in keys if not agree(before[key], again[key])]
-    assert not other, {key: (before[key], again[key]) for key in other}
+def test_the_whole_notebook_gives_the_saved_results(saved, tmp_path):
+    """As far as two machines agree. If a result has percentages, these alone count."""
+    answers, again = read_answers(saved), run_copy(tmp_path / "a folder")
+    assert set(again) == set(answers)
+    has_cifar = (ROOT / "data/cifar-10-batches-bin").exists()
+    for (section, question), result in answers.items():
+        read, tolerance = read_numbers, {"rel": 0.01, "abs": 1e-9}
+        if "%" in result:
+            read, tolerance = read_percentages, {"abs": 0.3}
+        if has_cifar or section[0] not in "45":
+            other = again[section, question]
+            assert read(other) == pytest.approx(read(result), **tolerance), question
 
 
-@pytest.mark.slow
-def test_every_cell_runs_on_other_data(saved, tmp_path):
-    """Ten kinds of noisy stripes in MNIST's four files."""
-    rng = np.random.default_rng(0)
-    folder = tmp_path / "data/mnist"
+def write_stripes(folder, rng):
+    """Write ten kinds of noisy stripes to MNIST's four files."""
     folder.mkdir(parents=True)
-    for part in "train", "t10k":
+    for name in "train", "t10k":
         labels = rng.integers(0, 10, 1000)
         images = rng.integers(0, 156, (1000, 28, 28))
         images[np.arange(1000), 2 * labels + 4] += 100
-        for name, array in ("images-idx3", images), ("labels-idx1", labels):
-            with gzip.open(folder / f"{part}-{name}-ubyte.gz", "wb") as file:
+        for kind, array in ("images-idx3", images), ("labels-idx1", labels):
+            with gzip.open(folder / f"{name}-{kind}-ubyte.gz", "wb") as file:
                 idx2numpy.convert_to_file(file, array.astype(np.uint8))
-    named = partial(re.sub, "CLASS_NAMES = [^\\\\]*", "CLASS_NAMES = [*'ABCDEFGHIJ']")
-    found = run_copy(tmp_path, ("mnist", "cifar-10-batches-bin"), named)
-    assert set(found) == set(reading.answers(saved))
-    assert re.search("best [A-J] .*worst [A-J] ", " ".join(found.values()))
+
+
+@pytest.mark.slow
+def test_every_result_is_computed_from_the_data(saved, tmp_path):
+    write_stripes(tmp_path / "data/mnist", np.random.default_rng(0))
+    answers = run_copy(tmp_path, without=["mnist", "cifar-10-batches-bin"])
+    assert set(answers) == set(read_answers(saved))
+    for key, result in read_answers(saved).items():
+        assert "%" not in result or answers[key] != result, key

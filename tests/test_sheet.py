@@ -1,162 +1,346 @@
-"""The sheet's 53 items, each with the evidence that a grader must see as saved.
+"""The 53 items of the assignment sheet, each with its evidence in the saved notebook.
 
-ITEMS: item, section, kind of evidence, and what must be there, anywhere in the section,
-in as few words as possible. What figures show is held by test_seen_*.py.
+SHEET says what the sheet asks for. Each test lists the items that it covers, with the
+sections that hold the evidence. What the classes compute is tested elsewhere, and the
+results are worked out again on few images in test_experiments*.py.
 """
 
+import ast
+import inspect
 import re
 import sys
+from importlib.metadata import packages_distributions
+from operator import attrgetter
 
 import numpy as np
 import pytest
-import reading
-from load_definitions import ROOT
+from paths import ROOT
+from saved_notebook import (
+    read_numbers,
+    read_printed_rows,
+    read_sections,
+    read_tuning_tables,
+)
 
-# What several items ask alike; (?s): prints are wrapped
-PERCENT = r"\d+\.\d+ ?%"
-CHECKED = r"error.*\de-(?:0[89]|1\d)$"
-LOG = r"loss.*accuracy.*\n(?:\D*\n)?(?: *\d+(?:[ %]+\d+\.\d+){3,}[ %]*\n){4}"
-NAMED = rf"(?s)best .*{PERCENT}.*worst\s.*{PERCENT}"
-LESS = "test & accuracy & percent|share|fraction"
-SHARES = r"\b10\b & \b20\b & \b50\b & test"
-CONV = "Convolution_Layer(3, 2, 5)"
-
-# "prints", "figure" (alternative texts), "table" (its labels), "says" (here or on page
-# 1), "names" (in code): each part, between &, is in one text; with *3 three times.
-# "code" is true, with the definitions and what is below.
-ITEMS = rf"""
- 0  all   code      nothing_learns(cells)
- 0  top   says      Rishav Saha & 22573
- 1  1.1   prints    ^42000$ & \(42000, 784\) & \(18000, 784\) & \(10000, 784\)
- 1  1.1   says      random
- 2  1.2   code      sorted(len(y) for _, y in get_minibatch(x, y, 4, 0)) == [2, 4, 4]
- 2  1.2   prints    ^epoch 1\b(.*)\nepoch 2\b(?!\1$).*\d
- 3  1.3   code      9e-4 < Single_layer_classifier(784, 10, rng=0).W.std() < 1.1e-3
- 3  1.7   table     σ & 0\.001 & Xavier & accuracy
- 4  1.3   code      Single_layer_classifier(3, 2).forward(x).shape == (10, 2)
- 5  1.3   code      Single_layer_classifier(3, 2).backward_Lreg().shape == (3, 2)
- 5  1.4   prints*3  {CHECKED}
- 6  1.4   prints*3  {CHECKED}
- 7  1.5   prints    accuracy.*{PERCENT}
- 8  1.6   says      mean & sum & constant
- 9  1.6   prints    {LOG}
-10  1.6   figure    loss & accuracy
-11  1.6   prints    validation.*{PERCENT}
-12  1.8   prints    (?s)λ.*training.*{PERCENT}.*validation.*{PERCENT}
-13  1.8   figure    validation & minus|difference|gap
-13  1.8   code      tuned(cells)
-14  1.9   prints    (?s)test.*{PERCENT}
-15  1.10  prints    {NAMED}
-15  1.10  table*10  accuracy
-16  1.11  names     LinearRegression
-17  1.11  table     ours & Linear & training & test
-18  1.12  says      ### 1\.12.*\n(?:\W*\w+){{20}}
-19  1.13  figure    {LESS}
-19  1.13  table     {SHARES}
-20  2.2   code      Sigmoid().forward(0.0) == 0.5
-20  2.2   prints*5  {CHECKED}
-21  2.3   code      len((f := Func()).backward(f.forward(2.25, 4, 1))) == 3
-22  2.4   prints    \(2, 4, 1\).*\b0(?:\.0*)?, 0\.4372\d*, -0\.30[67]\d*
-23  2.4   prints    \(9, 14, 3\).*\b0(?:\.0*)?, -1\.148\d*, 2\.67\d*e-0?7
-24  2.4   prints    \(128, 42, 666\).*\b0(?:\.0*)?, -0\.422\d*, 0\b
-25  2.4   prints    \(52, 14, 28\).*\b0(?:\.0*)?, -0\.422\d*, 0\b
-26  3.1   prints*3  Linear.*{CHECKED}
-27  3.1   prints    ReLU.*{CHECKED}
-28  3.2   code      MLP(3, 4, 2).forward(x).shape == (10, 2)
-28  3.2   prints*4  {CHECKED}
-29  3.3   prints    {LOG}
-30  3.3   figure    loss & accuracy
-31  3.3   prints    validation.*{PERCENT}
-32  3.4   figure    validation & minus|difference|gap
-32  3.4   code      tuned(cells)
-33  3.5   prints    (?s)test.*{PERCENT}
-34  3.6   prints    {NAMED}
-34  3.6   table*10  accuracy
-35  3.7   says      ### 3\.7.*\n(?:\W*\w+){{20}}
-36  3.8   figure    {LESS}
-36  3.8   table     MLP & {SHARES}
-37  4.3   code      {CONV[:-1]}, bias=True, stride=2, padding=1, dilation=2).W.any()
-38  4.3   prints    difference.*\de-1\d
-39  4.3   code      (c := {CONV}).backward(c.forward(images)).shape == (2, 3, 5, 5)
-39  4.3   prints*3  {CHECKED}
-40  4.3   code      [c := {CONV}, c.set_weights(c.W + 1), c.W.mean() > 0.5][-1]
-41  4.1   prints    \(1000, 3, 32, 32\)
-41  4.1   says      1,?000|thousand
-42  4.4   figure    Gaussian & filter
-43  4.4   prints    \(5, 3, \d\d, \d\d\)
-44  4.4   figure    first|five|5 & blurred
-45  4.4   figure    random & blurred
-46  5.2   prints    \(20, 3, 5, 5\)
-46  5.2   says      \bours\b|our own
-46  5.6   figure    (?:20|twenty) & true & learned
-47  5.2   prints    \(100, 20, 28, 28\)
-48  5.1   code      L2_loss().forward(zeros(2), array([3.0, 4.0])) == 5
-48  5.1   prints    {CHECKED}
-49  5.3   names     uniform
-50  5.3   names     (?<!Fast_)Convolution_Layer
-50  5.3   prints*5  ^ *\d+0 +\d[\d.]+ +\d\.\d+
-50  5.5   prints    (?s)filter error.*\de-1\d
-51  5.5   prints    (?si)L2 dist.*\d
-52  all   code      nothing_learns(cells)
-"""
-
-x, y = np.linspace(-1, 1, 30).reshape(10, 3), np.arange(10) % 3
-images = np.ones((1, 3, 8, 8))
+SHEET = {
+    0: "name and number; no package that does the learning",
+    # Question 1
+    1: "load MNIST with idx2numpy; 70% of it trains; print the size",
+    2: "a generator of random mini-batches, not the same ones for different epochs",
+    3: "Single_layer_classifier: normal initial weights; try other sigma; Xavier",
+    4: "forward gives the scores",
+    5: "backward_Ldata and backward_Lreg, each of the size of the weights",
+    6: "softmax loss and its gradient: loss_function, loss_backward",
+    7: "utility functions for training and validation accuracy",
+    8: "the trainer: t epochs of mini-batches, W - alpha dL/dW, lambda R(W)",
+    9: "log the training loss and the training accuracy",
+    10: "plot the training loss and the training accuracy",
+    11: "the accuracy on the validation set",
+    12: "tune two hyperparameters; find the best lambda; check for over-fitting",
+    13: "plot and table of the effect of the hyperparameters",
+    14: "final performance on the MNIST test set",
+    15: "the best and the worst performing class",
+    16: "train a linear classifier from scikit-learn",
+    17: "compare training and test accuracies with scikit-learn's",
+    18: "additional observations and comments",
+    19: "bonus: plot percentage of training data v.s. test accuracy",
+    # Question 2
+    20: "a class for each node, with forward and backward",
+    21: "Func: forward(x, y, z); backward(output) returns [grad_x, grad_y, grad_z]",
+    22: "the gradient at (2, 4, 1)",
+    23: "the gradient at (9, 14, 3)",
+    24: "the gradient at (128, 42, 666)",
+    25: "the gradient at (52, 14, 28)",
+    # Question 3
+    26: "a linear layer, forward and backward for arbitrary sizes",
+    27: "ReLU, forward and backward for arbitrary sizes",
+    28: "a two-layer MLP made of these modules",
+    29: "train the MLP with Question 1's functions",
+    30: "plot the training loss and the training accuracy of the MLP",
+    31: "the MLP's accuracy on the validation set",
+    32: "the best learning rate and batch size, by the same strategy; plot and table",
+    33: "the MLP's final performance on the MNIST test set",
+    34: "the MLP's best and worst performing class",
+    35: "additional observations and comments on the MLP",
+    36: "bonus: plot percentage of training data v.s. test accuracy of the MLP",
+    # Question 4
+    37: "Convolution_Layer with filter_size, bias, stride, padding and dilation",
+    38: "forward: (B, C, H, W) to (B, O, H', W')",
+    39: "backward returns a gradient of the size of the kernel",
+    40: "set_weights replaces the weights",
+    41: "load CIFAR-10 into a NumPy array",
+    42: "set the weights for Gaussian blurring; visualise the filters",
+    43: "the output for the first 5 images",
+    44: "show the input and the corresponding blurred output",
+    45: "Gaussian blurring of 10 random images",
+    # Question 5
+    46: "load C0_weights.npy, of shape (20, 3, 5, 5), as the weights of C_0",
+    47: "save the output of C_0 for 100 CIFAR-10 images",
+    48: "L2_loss: forward; backward of the shape of the output",
+    49: "a new layer C, with weights from the uniform distribution on [-1, 1]",
+    50: "train C with the L2 loss to learn the weights of C_0",
+    51: "print the L2 dist between the outputs of C and of C_0",
+    52: "one notebook that runs by itself beside data/ and C0_weights.npy",
+}
+COVERED = set()  # the items that have a test
 
 
-def nothing_learns(cells):
-    """No package that does the learning is imported, nothing of ours; data is here."""
-    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
-    allowed = """idx2numpy numpy pandas IPython joblib matplotlib pooch scipy tqdm
-        sklearn.linear_model sklearn.metrics sklearn.model_selection threadpoolctl"""
-    modules = re.findall(r"^ *(?:from|import) (sklearn[\w.]*|\w+)", code, re.M)
-    here = (ROOT / "data/mnist").is_dir() and (ROOT / "C0_weights.npy").is_file()
-    return here and not {*modules} - {*allowed.split()} - sys.stdlib_module_names
+def items(*rows, arguments=()):
+    """Parametrize a test: one case per row (item, section, values of the arguments)."""
+    COVERED.update(item for item, *_ in rows)
+    return pytest.mark.parametrize(
+        ["section", *arguments],
+        [values for _, *values in rows],
+        indirect=["section"],
+        ids=[f"{item}: {SHEET[item]}" for item, *_ in rows],
+    )
 
 
-def tuned(cells):
-    """A table of all pairs of a grid; where the best lies on an edge other than 0, a
-    line is printed on a step beyond."""
-    kinds = "difference|minus|−", "validation", "training"
-    found = {kind: {} for kind in (*kinds, None)}
-    for labels, text in max(reading.frames(cells), key=len).items():
-        pair = [float(x) for x in labels if re.fullmatch(r"[\d.]+(e-?\d+)?", x)]
-        kind = next((k for k in kinds if re.search(k, " ".join(labels))), None)
-        mean, *deviation = text.split(" ± ")
-        assert deviation or kind != "validation", f"no standard deviation: {text}"
-        found[kind][tuple(pair)] = float(mean)
-    valid = found["validation"]
-    sides = [sorted({*side}) for side in zip(*valid, strict=True)]
-    pairs = {(a, b) for a in sides[0] for b in sides[1]}
-    lost = [kind for kind in kinds if set(found[kind]) != pairs]
-    assert len(pairs) >= 4 and not lost, f"not all pairs of {sides} for {lost}"
-    best = max(pairs, key=lambda pair: np.nan_to_num(valid[pair]))
-    ends = [x for x, side in zip(best, sides, strict=True) if x in (side[0], side[-1])]
-    beyond = re.search(r"beyond.*%|%.*beyond", reading.printed(cells))
-    assert beyond or not any(ends), f"{best} is on an edge: print a step beyond"
-    return True
+@pytest.fixture
+def section(saved, request):
+    """A section of the saved notebook, by its number."""
+    return read_sections(saved)[request.param]
 
 
-@pytest.mark.parametrize("item", range(53))
-def test_item(saved, nb, item):
-    places = reading.sections(saved)
-    rows = [row.split(maxsplit=3) for row in ITEMS.strip("\n").split("\n")]
-    for _, key, kind, what in [row for row in rows if row[0] == str(item)]:
-        cells = places[key]
-        kind, _, least = kind.partition("*")
-        if kind == "code":
-            names = vars(np) | vars(nb) | globals() | {"cells": cells}
-            assert eval(what, names), f"section {key}: {what}"
-            continue
-        texts = {
-            "prints": [reading.printed(cells)],
-            "figure": [alt for alt, _ in reading.figures(cells)],
-            "table": ["\n".join(map(" ".join, t)) for t in reading.frames(cells)]
-            + reading.plain(cells),
-            "says": [reading.markdown(places["top"] + cells)],
-            "names": [cell.source for cell in cells if cell.cell_type == "code"],
-        }[kind]
-        parts = [re.compile(part, re.M) for part in what.split(" & ")]
-        counts = [min(len(part.findall(text)) for part in parts) for text in texts]
-        there = max(counts, default=0) >= int(least or 1)
-        assert there, f"section {key} has no {kind} {what}: {texts}"
+def test_each_item_has_a_test():
+    assert COVERED == set(SHEET) == set(range(53))
+
+
+# The notebook as a whole
+
+
+@items((0, "page 1"))
+def test_name_and_number(section):
+    assert "Rishav Saha" in section.markdown and "22573" in section.markdown
+
+
+@items((0, "all"), (52, "all"))
+def test_only_required_packages_are_imported(section):
+    """So the notebook needs no other file, and no package does the learning."""
+    lines = (ROOT / "requirements.txt").read_text("utf-8").splitlines()
+    required = {re.split("[^A-Za-z0-9_-]", line)[0].lower() for line in lines}
+    nodes = list(ast.walk(ast.parse(section.code)))
+    imports = [node for node in nodes if isinstance(node, ast.Import)]
+    modules = {alias.name for node in imports for alias in node.names}
+    modules |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    packages = {module.partition(".")[0] for module in modules}
+    distributions = packages_distributions()  # {package: what installs it}
+    for package in packages - sys.stdlib_module_names:
+        names = {name.lower() for name in distributions.get(package, [])}
+        assert names & required, package
+    assert "neural_network" not in section.code  # a part of scikit-learn
+
+
+# Code
+
+
+@items(
+    (3, "1.3", "Single_layer_classifier", "input_size output_size"),
+    (4, "1.3", "Single_layer_classifier.forward", "input_x"),
+    (5, "1.3", "Single_layer_classifier.backward_Ldata", "grad_from_loss"),
+    (6, "1.4", "loss_function", "input_y scores"),
+    (6, "1.4", "loss_backward", "input_y scores"),
+    (21, "2.3", "Func.forward", "x y z"),
+    (21, "2.3", "Func.backward", "output"),
+    (37, "4.3", "Convolution_Layer", "filter_size bias stride padding dilation"),
+    (38, "4.3", "Convolution_Layer.forward", "input"),
+    (39, "4.3", "Convolution_Layer.backward", "grad_of_output_size"),
+    (40, "4.3", "Convolution_Layer.set_weights", "new_weights"),
+    (48, "5.1", "L2_loss.forward", "C0_output C_output"),
+    (48, "5.1", "L2_loss.backward", "output_grad"),
+    arguments=["name", "parameters"],
+)
+def test_definition_has_the_names_of_the_sheet(section, nb, name, parameters):
+    assert re.search(rf"^(class|def) {name.partition('.')[0]}\b", section.code, re.M)
+    signature = inspect.signature(attrgetter(name)(nb))
+    assert set(parameters.split()) <= set(signature.parameters)
+
+
+@items(
+    (1, "1.1", "idx2numpy"),
+    (7, "1.6", "evaluate"),
+    (8, "1.6", "get_minibatch loss_backward backward_Ldata backward_Lreg"),
+    (16, "1.11", "LinearRegression"),
+    (29, "3.3", "fit"),
+    (32, "3.4", "tune"),
+    (36, "3.8", "fit_subsets"),
+    (46, "5.2", "set_weights"),
+    (49, "5.3", "uniform"),
+    (50, "5.3", "Convolution_Layer L2_loss backward"),
+    arguments=["names"],
+)
+def test_code_uses_these_names(section, names):
+    assert set(names.split()) <= section.identifiers
+
+
+# Prints, figures, tables and text
+
+
+@items(
+    (6, "1.4", "", 3),
+    (20, "2.2", "", 8),
+    (26, "3.1", "Linear", 3),
+    (27, "3.1", "ReLU", 1),
+    (28, "3.2", "", 4),
+    (39, "4.3", "Convolution_Layer", 3),
+    (48, "5.1", "", 1),
+    arguments=["name", "count"],
+)
+def test_gradient_checks_are_printed(section, name, count):
+    """At least `count` lines with `name` end in an error of at most 1e-7."""
+    lines = [line for line in section.printed.splitlines() if name in line]
+    errors = [number for line in lines for number in read_numbers(line)[-1:]]
+    assert sum(0 <= error <= 1e-7 for error in errors) >= count
+
+
+@items(
+    (1, "1.1", (42000, 784)),
+    (1, "1.1", (18000, 784)),
+    (1, "1.1", (10000, 784)),
+    (41, "4.1", (1000, 3, 32, 32)),
+    (43, "4.4", (5, 3, 32, 32)),
+    (46, "5.2", (20, 3, 5, 5)),
+    (47, "5.2", (100, 20, 28, 28)),
+    arguments=["shape"],
+)
+def test_shape_is_printed(section, shape):
+    assert str(shape) in section.printed
+
+
+@items(
+    (10, "1.6", "training loss accuracy"),
+    (13, "1.8", ""),
+    (19, "1.13", "percentage training data test accuracy"),
+    (30, "3.3", "training loss accuracy"),
+    (32, "3.4", ""),
+    (36, "3.8", "percentage training data test accuracy"),
+    (42, "4.4", "gaussian filters"),
+    (44, "4.4", "first 5 input blurred"),
+    (45, "4.4", "10 random blurred"),
+    (46, "5.6", "20 filters"),
+    arguments=["words"],
+)
+def test_figure_is_shown(section, words):
+    """Its alternative text has these words."""
+    texts = [re.findall(r"\w+", alt.lower()) for alt, _ in section.figures]
+    assert any(set(words.split()) <= set(text) for text in texts)
+
+
+@items((2, "1.2"))
+def test_minibatches_differ_between_epochs(section):
+    """Two lines show the same samples, with the mini-batches in brackets."""
+    lines = [re.findall(r"\[(.*?)\]", line) for line in section.printed.splitlines()]
+    assert all(len(batches) > 1 for batches in lines)
+    first, second = [" ".join(batches).split() for batches in lines]
+    assert sorted(first) == sorted(second) and first != second
+
+
+@items(
+    (9, "1.6", "training loss", "training accuracy"),
+    (11, "1.6", "validation loss", "validation accuracy"),
+    (29, "3.3", "training loss", "training accuracy"),
+    (31, "3.3", "validation loss", "validation accuracy"),
+    (50, "5.3", "L2 distance", "filter error"),
+    arguments=["loss", "measure"],
+)
+def test_log_of_a_falling_loss_is_printed(section, loss, measure):
+    assert re.search(f"{loss} +{measure}", section.printed)
+    epochs, losses, *_ = np.transpose(read_printed_rows(section.printed))
+    assert len(epochs) >= 4 and (np.diff(epochs) > 0).all()
+    assert losses[0] > losses[-1] > 0
+
+
+@items(
+    (3, "1.7", "0.001 Xavier", "%"),
+    (17, "1.11", "", "training"),
+    (17, "1.11", "", "test"),
+    (19, "1.13", "10 20 50", "test"),
+    (36, "3.8", "10 20 50", "test"),
+    arguments=["rows", "column"],
+)
+def test_table_of_accuracies_is_shown(section, rows, column):
+    """Its index has these rows, and columns whose names have this text accuracies."""
+    (table,) = section.tables
+    assert set(rows.split()) <= set(table.index)
+    cells = table.filter(like=column).astype(str).to_numpy().ravel()
+    assert len(cells) > 1
+    assert all(5 < read_numbers(cell)[0] < 100 for cell in cells)
+
+
+@items((14, "1.9"), (33, "3.5"))
+def test_test_accuracy_is_reported_with_an_interval(section):
+    (result,) = section.answers.values()
+    accuracy, low, high, *_ = read_numbers(result)
+    assert 50 < low < accuracy < high < 100
+
+
+@items((15, "1.10"), (34, "3.6"))
+def test_best_and_worst_class_are_reported_with_their_accuracies(section):
+    accuracies = section.tables[0].iloc[0].astype(float)  # of the classes
+    assert len(accuracies) == 10
+    (result,) = section.answers.values()
+    best, worst = accuracies.max(), accuracies.min()
+    assert re.search(rf"\bbest\b.*\b{best:.2f}%.*\bworst\b.*\b{worst:.2f}%", result)
+
+
+@items((18, "1.12"), (35, "3.7"))
+def test_observations_are_written_down(section):
+    text = section.markdown.partition("\n")[2]  # without the heading
+    assert len(re.findall(r"\w+", text)) > 10
+
+
+@items(
+    (22, "2.4", (2, 4, 1), (0, 0.43720979, -0.30697228)),
+    (23, "2.4", (9, 14, 3), (0, -1.1483442, 2.6721619e-7)),
+    (24, "2.4", (128, 42, 666), (0, -0.4224522, 0)),
+    (25, "2.4", (52, 14, 28), (0, -0.4224522, 0)),
+    arguments=["point", "gradient"],
+)
+def test_gradient_is_reported(section, point, gradient):
+    """The expected numbers were computed by mpmath."""
+    (result,) = [r for q, r in section.answers.items() if str(point) in q]
+    assert read_numbers(result) == pytest.approx(gradient, rel=1e-3, abs=1e-99)
+
+
+@items(
+    (50, "5.5", "learn C_0", 1e-10),
+    (51, "5.5", "L2 dist", 1e-6),
+    arguments=["words", "bound"],
+)
+def test_new_layer_arrives(section, words, bound):
+    (result,) = [r for q, r in section.answers.items() if words in q]
+    assert read_numbers(result)[0] < bound
+
+
+# Tuning
+
+
+@pytest.fixture
+def tuning_tables(section):
+    """Training and validation accuracies: values of one setting down, rates across."""
+    texts = section.displayed("text/plain")
+    return read_tuning_tables(next(text for text in texts if "validation" in text))
+
+
+@items((12, "1.8"), (13, "1.8"), (32, "3.4"))
+def test_best_pair_of_the_table_is_reported(section, tuning_tables):
+    """Its training accuracy beside it is a check for overfitting."""
+    training, validation = tuning_tables
+    ((question, result),) = section.answers.items()
+    setting, rate, *accuracies = read_numbers(result)
+    assert min(validation.shape) > 1
+    assert validation.loc[setting, rate] == validation.max(axis=None)
+    assert {training.loc[setting, rate], validation.loc[setting, rate]} < {*accuracies}
+    assert re.search("over-?fitting", question + result)
+
+
+@items((12, "1.8"), (32, "3.4"))
+def test_best_pair_at_an_edge_is_compared_with_another(section, tuning_tables):
+    """A line prints settings beyond the grid, and ends in an accuracy."""
+    (result,) = section.answers.values()
+    setting, rate, *_ = read_numbers(result)
+    _, grid = tuning_tables
+    lines = [line for line in section.printed.splitlines() if line.endswith("%")]
+    others = [line for line in lines if not {setting, rate} <= {*read_numbers(line)}]
+    is_inside = setting in grid.index[1:-1] and rate in grid.columns[1:-1]
+    assert is_inside or others

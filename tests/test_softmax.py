@@ -1,46 +1,75 @@
-"""Question 1's data, model, loss, gradient check, accuracies and intervals."""
+"""Question 1's data, classifier, loss, gradient check and accuracies."""
 
 import gzip
 import math
 
 import numpy as np
 import pytest
-from conftest import Echo, assert_gradient, assert_seeded, finite_difference, loss_of
+from references import (
+    accuracy_of,
+    assert_gradient,
+    assert_seeded,
+    finite_difference,
+    loss_of,
+)
 from scipy import special
 
 pytestmark = pytest.mark.filterwarnings("error")
 
 
-@pytest.mark.parametrize(("share", "sizes"), [(1.0, (14, 6)), (0.34, (4, 3))])
-def test_parts(nb, rng, tmp_path, share, sizes):
-    """From 20 + 9 images whose first pixel is their place in the file: pixels and
-    labels follow, no image is twice, and the split is random."""
+# Data
+
+
+def idx_bytes(array):
+    """The bytes of an array of bytes in MNIST's file format, IDX."""
+    shape = np.array(array.shape, ">u4").tobytes()
+    return bytes([0, 0, 8, array.ndim]) + shape + array.tobytes()
+
+
+@pytest.fixture
+def mnist_files(rng, tmp_path):
+    """Write 20 + 9 images to tmp_path; return {prefix: (images, labels)}.
+
+    The first pixel of each image is its position in the file."""
     files = {}
     for prefix, count in ("train", 20), ("t10k", 9):
         images = rng.integers(0, 256, (count, 28, 28)).astype(np.uint8)
         images[:, 0, 0] = np.arange(count)
-        files[prefix] = images, rng.integers(0, 10, count).astype(np.uint8)
-        for array, kind in zip(
-            files[prefix], ("images-idx3", "labels-idx1"), strict=True
-        ):
-            shape = np.array(array.shape, ">u4").tobytes()
-            idx = bytes([0, 0, 8, array.ndim]) + shape + array.tobytes()
-            (tmp_path / f"{prefix}-{kind}-ubyte.gz").write_bytes(gzip.compress(idx))
+        labels = rng.integers(0, 10, count).astype(np.uint8)
+        files[prefix] = images, labels
+        for array, kind in (images, "images-idx3"), (labels, "labels-idx1"):
+            path = tmp_path / f"{prefix}-{kind}-ubyte.gz"
+            path.write_bytes(gzip.compress(idx_bytes(array)))
+    return files
 
-    parts = nb.load_digits(tmp_path, share)
-    assert [part.name for part in parts] == ["training", "validation", "test"]
-    places = [np.rint(255 * part.x[:, 0]).astype(int).tolist() for part in parts]
-    for part, prefix, place in zip(
-        parts, ("train", "train", "t10k"), places, strict=True
-    ):
-        images, labels = files[prefix]
-        expected = images.reshape(-1, 784)[place] / 255
-        np.testing.assert_allclose(part.x, expected, rtol=1e-6)
-        np.testing.assert_array_equal(part.y, labels[place])
-        assert part.x.dtype == np.float32 and part.y.dtype == np.int64
-    train, valid, test = places
-    assert (len(train), len(valid), test) == (*sizes, [*range(9)])
-    assert len({*train, *valid}) == sum(sizes) and train != sorted(train)
+
+def positions_in_file(dataset):
+    return np.rint(255 * dataset.x[:, 0]).astype(int)
+
+
+def test_load_mnist_scales_pixels_and_keeps_each_label_with_its_image(
+    nb, mnist_files, tmp_path
+):
+    train, validation, test = nb.load_mnist(tmp_path)
+    for dataset, prefix in (train, "train"), (validation, "train"), (test, "t10k"):
+        images, labels = mnist_files[prefix]
+        positions = positions_in_file(dataset)
+        expected = images.reshape(-1, 784)[positions] / 255
+        np.testing.assert_allclose(dataset.x, expected, rtol=1e-6)
+        np.testing.assert_array_equal(dataset.y, labels[positions])
+        assert dataset.x.dtype == np.float32
+        assert dataset.y.dtype == np.int64
+
+
+def test_load_mnist_draws_training_and_validation_images_at_random(
+    nb, mnist_files, tmp_path
+):
+    datasets = nb.load_mnist(tmp_path)
+    train, validation, test = (positions_in_file(data).tolist() for data in datasets)
+    assert (len(train), len(validation)) == (14, 6)
+    assert sorted(train + validation) == [*range(20)]
+    assert train != sorted(train)
+    assert test == [*range(9)], "the test set is the whole file, in order"
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 23, 24])
@@ -48,118 +77,130 @@ def test_minibatches_have_every_sample_once_with_its_label(nb, rng, batch_size):
     x, y = rng.random((23, 2, 3), dtype=np.float32), np.arange(23)
     batches = list(nb.get_minibatch(x, y, batch_size, rng))
     full, rest = divmod(23, batch_size)
-    assert [len(y_b) for _, y_b in batches] == [batch_size] * full + [rest] * (rest > 0)
-    x_seen, y_seen = map(np.concatenate, zip(*batches, strict=True))
-    assert sorted(y_seen) == [*range(23)] != [*y_seen]
-    np.testing.assert_array_equal(x_seen, x[y_seen])
+    sizes = [len(y_b) for _, y_b in batches]
+    assert sizes == [batch_size] * full + [rest] * (rest > 0)
+    all_x, all_y = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
+    assert sorted(all_y) == [*range(23)]
+    np.testing.assert_array_equal(all_x, x[all_y])
 
 
-def test_order_and_weights_come_from_the_seed_or_generator(nb):
+def test_minibatches_come_in_an_order_drawn_from_the_seed(nb):
     y = np.arange(50)
 
     def order(rng):
         return np.concatenate([y_b for _, y_b in nb.get_minibatch(y, y, 8, rng)])
 
     assert_seeded(order)
+
+
+# Classifier
+
+
+def test_initial_weights_are_drawn_from_the_seed(nb):
     assert_seeded(lambda rng: nb.Single_layer_classifier(5, 4, rng=rng).W)
-    weights = nb.new_softmax(std=0.05, rng=0).W
-    assert (weights.shape, weights.dtype) == ((784, 10), np.float32)
-    assert weights.std() == pytest.approx(0.05, rel=0.03)
-    assert abs(weights.mean()) < 0.0015 and abs(weights).max() > 0.15
+
+
+def test_initial_weights_are_normal_with_standard_deviation_std(nb):
+    W = nb.make_softmax(std=0.05, rng=0).W
+    assert (W.shape, W.dtype) == ((784, 10), np.float32)
+    assert W.std() == pytest.approx(0.05, rel=0.03)
+    assert abs(W.mean()) < 0.0015
+    assert abs(W).max() > 0.15, "no normal distribution: its tails are missing"
+
+
+@pytest.mark.parametrize("lam", [0.0, 0.3])
+def test_gradients_of_the_classifier(nb, rng, lam):
+    """Of the loss, of the sum of W squared, and of the loss with the penalty."""
+    model = nb.Single_layer_classifier(5, 4, std=1, rng=rng, dtype=np.float64)
+    x, y = rng.standard_normal((7, 5)), rng.integers(0, 4, 7)
+    grad_scores = nb.loss_backward(y, model.forward(x))
+
+    def loss():
+        return loss_of(x @ model.W, y)
+
+    def sum_of_squares():
+        return np.sum(model.W**2)
+
+    def penalised_loss():
+        return loss() + lam * sum_of_squares()
+
+    assert_gradient(model.backward_Ldata(grad_scores), finite_difference(loss, model.W))
+    assert_gradient(model.backward_Lreg(), finite_difference(sum_of_squares, model.W))
+    model.backward(grad_scores, lam)
+    assert_gradient(model.grad_W, finite_difference(penalised_loss, model.W))
+
+
+# Loss
 
 
 @pytest.mark.parametrize(
     ("dtype", "scale", "rtol"),
     [(np.float64, 3, 1e-12), (np.float64, 1e4, 1e-12), (np.float32, 1e4, 1e-6)],
 )
-def test_loss_and_gradient_are_scipys(nb, rng, dtype, scale, rtol):
-    """However large the scores; each row has its own largest."""
-    scores = scale * rng.standard_normal((7, 4)) * [[1], [9], [1], [0], [2], [5], [1]]
-    scores, y = scores.astype(dtype), rng.integers(0, 4, 7)
-    logs = special.log_softmax(scores.astype(float), axis=1)
-    grad = (np.exp(logs) - np.eye(4)[y]) / 7
-    np.testing.assert_allclose(nb.softmax(scores), np.exp(logs), rtol, atol=1e-30)
+def test_loss_and_its_gradient_agree_with_scipy(nb, rng, dtype, scale, rtol):
+    """However large the scores are; each row has its own largest score."""
+    row_scales = [[1], [9], [1], [0], [2], [5], [1]]
+    scores = (scale * rng.standard_normal((7, 4)) * row_scales).astype(dtype)
+    y = rng.integers(0, 4, 7)
+    p = special.softmax(scores.astype(float), axis=1)
+
+    np.testing.assert_allclose(nb.softmax(scores), p, rtol, atol=1e-30)
     loss = nb.loss_function(y, scores)
-    assert loss == pytest.approx(-np.mean(logs[np.arange(7), y]), rel=rtol)
+    assert loss == pytest.approx(loss_of(scores.astype(float), y), rel=rtol)
     assert type(loss) is float
-    found = nb.loss_backward(y, scores)
-    np.testing.assert_allclose(found, grad, rtol, atol=1e-15)
-    assert found.dtype == dtype
+    gradient = nb.loss_backward(y, scores)
+    np.testing.assert_allclose(gradient, (p - np.eye(4)[y]) / 7, rtol, atol=1e-15)
+    assert gradient.dtype == dtype
 
 
-WRONG = [0, -1, 2], [0, 3, 1], [0, 1], [0.0, 1.0, 2.0], [True] * 3
+@pytest.mark.parametrize("function", ["loss_function", "loss_backward"])
+@pytest.mark.parametrize(
+    "labels",
+    [[0, -1, 2], [0, 3, 1], [1], [[0], [1], [2]], [0.0, 1.0, 2.0], [True] * 3],
+    ids=str,
+)
+def test_loss_rejects_wrong_labels(nb, rng, function, labels):
+    scores = rng.standard_normal((3, 3))
+    with pytest.raises((AssertionError, IndexError)):
+        getattr(nb, function)(np.array(labels), scores)
 
 
-@pytest.mark.parametrize("labels", WRONG, ids=str)
-def test_labels_that_are_refused(nb, rng, labels):
-    """NumPy takes -1 for the last class, and booleans for a mask."""
-    for function in nb.loss_function, nb.loss_backward:
-        with pytest.raises((AssertionError, IndexError)):
-            function(np.array(labels), rng.standard_normal((3, 3)))
+# Gradient check
 
 
-@pytest.mark.parametrize("lam", [0.0, 0.3])
-def test_classifier(nb, rng, lam):
-    """Scores without a bias; gradients of loss, sum of W squared, both together."""
-    model = nb.Single_layer_classifier(5, 4, std=1, rng=rng, dtype=np.float64)
-    x, y = rng.standard_normal((7, 5)), rng.integers(0, 4, 7)
-    scores = np.einsum("ni,im->nm", x, model.W)
-    np.testing.assert_allclose(model.forward(x), scores, rtol=1e-12)
-
-    def loss():
-        return nb.loss_function(y, model.forward(x))
-
-    def square():
-        return np.sum(model.W**2)
-
-    grad = nb.loss_backward(y, scores)
-    assert_gradient(model.backward_Ldata(grad), finite_difference(loss, model.W))
-    assert_gradient(model.backward_Lreg(), finite_difference(square, model.W))
-    model.backward(grad, lam)
-    both = finite_difference(lambda: loss() + lam * square(), model.W)
-    assert_gradient(model.grad_W, both)
-    ((value, gradient),) = model.parameters()
-    assert value is model.W and gradient is model.grad_W
+@pytest.mark.parametrize("relative_error", [2e-7, -2e-7, -1, np.nan])
+def test_check_gradient_fails_above_1e_7(nb, rng, relative_error):
+    x = rng.standard_normal((3, 4))
+    wrong = np.cos(x) * (1 + 2 * relative_error)
+    with pytest.raises(AssertionError, match="sine"):
+        nb.check_gradient("sine", lambda: np.sum(np.sin(x)), x, wrong)
 
 
-def test_gradient_check_has_a_bound_of_1e_7(nb, rng, capsys):
-    """It prints the relative error, fails above the bound, and keeps the array."""
+def test_check_gradient_fails_for_a_gradient_of_another_shape(nb, rng):
     array = rng.standard_normal((3, 4))
-    right = np.cos(array)
-
-    def check(wrong):
-        gradient = right * (1 + 2 * wrong)  # a relative error of |wrong|
-        nb.check_gradient("sine", lambda: np.sum(np.sin(array)), array, gradient)
-
-    check(0.5e-7)
-    assert "5.0e-08" in capsys.readouterr().out
-    np.testing.assert_array_equal(np.cos(array), right)
-    for wrong in 2e-7, -2e-7, 1e-3, -1, np.nan:
-        with pytest.raises(AssertionError, match="sine"):
-            check(wrong)
-    for size, wrong in (1, np.ones((1, 4))), (1e-9, np.full((3, 4), 1.001e-9)):
-        with pytest.raises(AssertionError):  # of another shape; small and wrong
-            nb.check_gradient("", lambda size=size: size * np.sum(array), array, wrong)
+    with pytest.raises(AssertionError):
+        nb.check_gradient("", lambda: np.sum(array), array, np.ones((1, 4)))
 
 
-def test_scores_come_in_chunks_and_are_judged_together(nb, rng):
-    x, y, echo = rng.standard_normal((2600, 3)), rng.integers(0, 3, 2600), Echo()
-    loss, accuracy = nb.evaluate(echo, nb.Part(x, y, ""))
-    assert sum(echo.counts) == 2600 and max(echo.counts) <= 1000
+def test_numerical_gradient_refuses_float32(nb):
+    with pytest.raises(AssertionError, match="float64"):
+        nb.numerical_gradient(lambda: 0.0, np.zeros(3, np.float32))
+
+
+# Accuracies
+
+
+def test_evaluate_and_predict_take_all_images(nb, rng):
+    x, y = rng.standard_normal((2600, 3)), rng.integers(0, 3, 2600)
+    model = nb.Network([])  # its scores are its inputs
+    loss, accuracy = nb.evaluate(model, nb.Dataset(x, y))
     assert loss == pytest.approx(loss_of(x, y), rel=1e-12)
-    assert accuracy == 100 * np.mean(x.argmax(axis=1) == y)
-    np.testing.assert_array_equal(nb.predict(echo, x), x.argmax(axis=1))
+    assert accuracy == pytest.approx(accuracy_of(x, y))
+    np.testing.assert_array_equal(nb.predict(model, x), x.argmax(axis=1))
 
 
-@pytest.mark.parametrize(("right", "count"), [(0, 20), (9, 10), (9257, 10000)])
-def test_interval_is_wilsons(nb, right, count):
-    """The two true accuracies that are 1.96 standard errors from the measured one."""
-    hits = np.random.default_rng(0).permutation(count) < right
-    found, low, high = nb.interval(hits)
-    assert found == pytest.approx(100 * right / count)
-    for end in low, high:
-        error = math.sqrt(end * (100 - end) / count)
-        assert abs(found - end) == pytest.approx(1.959964 * error, abs=1e-5)
-    assert low - 1e-9 <= found < high
-    text = nb.interval_text(hits)
-    assert all(f"{abs(number):.2f}" in text for number in (found, low, high))
+def test_a_model_with_an_infinite_score_has_no_accuracy(nb):
+    x = np.array([[0.0, np.inf], [1.0, 0.0]])
+    with np.errstate(invalid="ignore"):
+        _, accuracy = nb.evaluate(nb.Network([]), nb.Dataset(x, np.array([1, 0])))
+    assert math.isnan(accuracy)

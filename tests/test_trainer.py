@@ -1,221 +1,203 @@
-"""The trainer, tuning, runs side by side, and the table of answers."""
+"""The trainer, the choice of settings, parallel runs, the table of answers."""
 
 import itertools
 import math
-from collections import namedtuple
-from contextlib import nullcontext
 from functools import partial
 from pickle import PicklingError
+from unittest.mock import Mock
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
-from conftest import loss_of
+from references import accuracy_of, loss_of
 from scipy import special
 from threadpoolctl import threadpool_info
 
 pytestmark = pytest.mark.filterwarnings("error")
-BUDGET = {"epochs": 2, "batch_size": 4}
-Bare = namedtuple("Bare", "forward backward parameters")  # all that is to be touched
+
+SHORT = {"epochs": 2, "batch_size": 4, "learning_rate": 0.5}
+
+
+# One run
 
 
 @pytest.fixture
-def parts(nb, rng):
-    """Images of three pixels."""
-    sets = ("some", rng.random((10, 3))), ("others", rng.random((15, 3)))
-    return [nb.Part(x, rng.integers(0, 3, len(x)), name) for name, x in sets]
+def datasets(nb, rng):
+    """Ten images for training and fifteen for validation, of three pixels."""
+    return [nb.Dataset(rng.random((n, 3)), rng.integers(0, 3, n)) for n in (10, 15)]
 
 
 @pytest.fixture
-def make(nb):
+def make_model(nb):
     return partial(nb.Single_layer_classifier, 3, 3, std=1, dtype=np.float64)
 
 
-def judge(scores, y):
-    """Loss and accuracy (%)."""
-    return [loss_of(scores, y), 100 * np.mean(scores.argmax(axis=1) == y)]
+def loss_and_accuracy(scores, y):
+    return [loss_of(scores, y), accuracy_of(scores, y)]
 
 
-def numbers_of(run):
-    """The log, the weights and the accuracies of a run, for comparison to the bit."""
-    weights = [value.tolist() for value, _ in run["model"].parameters()]
-    others = {key: value for key, value in run.items() if key not in ("log", "model")}
-    return run["log"].to_dict(), weights, others
+def train_by_loop(nb, W, train, validation, rng, lam):
+    """Plain SGD, three epochs of three steps of 4, 4 and 2 images, with cosine decay.
+
+    Returns the final W and the rows of the log."""
+    rows, step = [], 0
+    for _ in range(3):
+        all_scores, all_labels = [], []
+        for x_b, y_b in nb.get_minibatch(*train, 4, rng):
+            scores = x_b @ W
+            all_scores.append(scores)
+            all_labels.append(y_b)
+            error = special.softmax(scores, axis=1) - np.eye(3)[y_b]
+            gradient = x_b.T @ error / len(y_b) + 2 * lam * W
+            W = W - 0.5 * math.cos(math.pi / 2 * step / 9) ** 2 * gradient
+            step += 1
+        row = loss_and_accuracy(np.concatenate(all_scores), np.concatenate(all_labels))
+        rows.append(row + loss_and_accuracy(validation.x @ W, validation.y))
+    return W, rows
 
 
-@pytest.mark.parametrize("lam", [None, 0.125])
-def test_fit_against_a_loop_of_its_own(nb, make, parts, lam):
-    """One generator for weights and all orders; the mean gradient; training is logged
-    before each step, validation after the epoch, accuracies in % at the end."""
-    (x, y, _), (x_valid, y_valid, _) = parts
+@pytest.mark.parametrize("lam", [0, 0.125])
+def test_fit_agrees_with_a_plain_loop(nb, make_model, datasets, lam):
+    """One generator draws the weights and all orders. Training is logged before each
+    update, validation at the end of each epoch. A short last batch is a step, too."""
     rng = np.random.default_rng(3)
-    W, rows = make(rng=rng).W, []
-    for epoch in range(3):
-        scores, labels = [], []
-        for step, (x_b, y_b) in enumerate(nb.get_minibatch(x, y, 4, rng), 3 * epoch):
-            scores.append(x_b @ W)
-            labels.append(y_b)
-            wrong = special.softmax(scores[-1], axis=1) - np.eye(3)[y_b]
-            grad = x_b.T @ wrong / len(y_b) + 2 * (lam or 0) * W
-            W = W - 0.5 * math.cos(math.pi * step / 18) ** 2 * grad
-        seen = judge(np.concatenate(scores), np.concatenate(labels))
-        rows.append(seen + judge(x_valid @ W, y_valid))
-
-    settings = {"learning_rate": 0.5} | ({} if lam is None else {"lam": lam})
-    run = nb.fit(make, *parts, 3, epochs=3, batch_size=4, **settings)
-    what = [
-        f"{p} {w}" for p in ("training", "validation") for w in ("loss", "accuracy")
-    ]
-    np.testing.assert_allclose(run["log"].loc[1:3, what], rows, rtol=1e-12)
-    np.testing.assert_allclose(run["model"].W, W, rtol=1e-12)
-    assert run["some"] == judge(x @ W, y)[1]
-    assert run["others"] == judge(x_valid @ W, y_valid)[1]
-    assert len(run["model"].input_x) == 1  # so that it is small on its way home
+    W, rows = train_by_loop(nb, make_model(rng=rng).W, *datasets, rng, lam)
+    settings = SHORT | {"epochs": 3}
+    if lam:  # by default there is no penalty
+        settings["lam"] = lam
+    run = nb.fit(make_model, *datasets, 3, **settings)
+    np.testing.assert_allclose(run.model.W, W, rtol=1e-12)
+    np.testing.assert_allclose(run.log[nb.LOG_COLUMNS], rows, rtol=1e-12)
+    assert [*run.log.index] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("count", [10, 12])
-def test_rates_fall_by_half_a_cosine(nb, parts, count):
-    """Of any object that has forward, backward and parameters: here the scores are the
-    inputs, and one weight, of the gradient 1, notes the steps. A short last batch is a
-    step; the batches are those of the function that is given."""
-    W, path, draws = np.zeros(1), [], []
+def test_a_trained_model_caches_one_image_only(nb, make_model, datasets):
+    run = nb.fit(make_model, *datasets, **SHORT)
+    assert len(run.model.input_x) == 1
 
-    def backward(grad, lam):
-        path.append((W.item(), lam))
 
-    def in_order(x, y, batch_size, rng):
-        draws.append(rng.random())
-        for start in range(0, len(x), batch_size):
-            yield x[start : start + batch_size], y[start : start + batch_size]
-
-    model = Bare(lambda x: x, backward, lambda: [(W, np.ones(1))])
-    valid, (x, y, _) = parts
-    part = nb.Part(x[:count], y[:count], "part")
-    settings = BUDGET | {"learning_rate": 0.5, "batches": in_order}
-    run = nb.fit(lambda rng: model, part, valid, 5, **settings)
-    weights, lams = np.transpose(path)
-    falling = [0.5 * math.cos(math.pi * step / 12) ** 2 for step in range(6)]
-    assert -np.diff([*weights, W.item()]) == pytest.approx(falling, abs=1e-12)
-    assert not lams.any()  # no penalty, unless asked for
-    assert draws == np.random.default_rng(5).random(2).tolist()
-    row = judge(*part[:2]) + judge(*valid[:2])
-    np.testing.assert_allclose(run["log"], [row, row], rtol=1e-12)
+def test_fit_draws_each_epoch_from_the_given_mini_batches(nb, make_model, datasets):
+    batches = Mock(wraps=nb.get_minibatch)
+    nb.fit(make_model, *datasets, batches=batches, **SHORT)
+    assert batches.call_count == SHORT["epochs"]
 
 
 @pytest.mark.parametrize(("rate", "lam"), [(50, 0.1), (1e20, 0), (1e20, 0.1)])
-def test_a_run_that_diverges(nb, rng, rate, lam):
-    """It ends without an error or a warning, and has no accuracies."""
-    part = nb.Part(rng.random((90, 784), np.float32), rng.integers(0, 3, 90), "some")
-    others, make = part._replace(name="others"), partial(nb.MLP, 784, 64, 10)
+def test_a_diverging_run_stops_and_has_no_accuracies(nb, rng, rate, lam):
+    """Without an error or a warning."""
+    data = nb.Dataset(rng.random((90, 784), np.float32), rng.integers(0, 3, 90))
     settings = {"epochs": 9, "batch_size": 9, "learning_rate": rate, "lam": lam}
-    run = nb.fit(make, part, others, **settings)
-    assert math.isnan(run["some"]) and math.isnan(run["others"])
-    assert len(run["log"]) < 9
+    run = nb.fit(partial(nb.MLP, 784, 64, 10), data, data, **settings)
+    assert math.isnan(run.train_accuracy)
+    assert math.isnan(run.validation_accuracy)
+    assert len(run.log) < 9
 
 
-def test_tuning(nb, make, parts):
-    """All pairs from the same seeds, each what fit gives; a pair with a run that has
-    diverged has no mean, and is not the best."""
-    grid = {"learning_rate": [0.05, 0.5], "lam": [0.0, 0.3, 0.6]}
-    with joblib.parallel_config(backend="sequential"):
-        tried = nb.tune(make, *parts, grid, **BUDGET)
-    expected = itertools.product(*grid.values(), sorted({*tried["seed"]}))
-    found = tried[["learning_rate", "lam", "seed"]].itertuples(index=False, name=None)
-    assert sorted(found) == sorted(expected)
-    for _, row in tried.iterrows():
-        settings = BUDGET | {name: row[name] for name in grid}
-        run = nb.fit(make, *parts, row["seed"], **settings)
-        assert numbers_of(run) == numbers_of(row[run.keys()].to_dict())
+# The choice of settings
 
-    def means():
-        return tried.groupby(list(grid))["others"].agg(nb.mean)
-
-    best = means().idxmax()
-    one_run = tried.groupby(list(grid)).get_group(best).index[1]
-    tried.loc[one_run, "others"] = math.nan
-    assert math.isnan(means()[best]) and means().idxmax() != best
+GRID = {"batch_size": [50, 100], "learning_rate": [0.1, 2]}
+MIXED = [80, 82, 91, 93, 85, 87, 70, 99]  # the best single run, 99, has a bad twin
+DIVERGED = [80, 82, 91, 93, 85, 87, math.nan, 99]
 
 
-def test_mean_and_standard_deviation(nb):
-    values = nb.pd.Series([91.0, 92.0, 94.0])
-    assert nb.mean(values) == pytest.approx(277 / 3)
-    assert "92.33 ± 1.53" in nb.mean_sd(values)
+def make_trials(validation_accuracies):
+    """Trials by hand: all pairs of the grid × two seeds."""
+    rows = itertools.product(*GRID.values(), [1, 2])
+    trials = pd.DataFrame(rows, columns=[*GRID, "seed"])
+    return trials.assign(validation_accuracy=validation_accuracies)
 
 
-@pytest.mark.parametrize("percentage", [10, 50, 100])
-def test_less_data(nb, monkeypatch, percentage):
-    """A random share of the images, with their labels, drawn from the seed; the penalty
-    grows as 1 / N."""
-    part, draws = nb.Part(np.arange(40.0)[:, None], np.arange(40), "some"), []
-    monkeypatch.setattr(nb, "fit", lambda *given, **settings: (given, settings))
-    settings = {"percentage": percentage, "lam": 0.01, "epochs": 7}
-    for seed in 1, 2:
-        given, found = nb.fit_percentage("make", part, "valid", seed, **settings)
-        x, y, _ = given[1]
-        assert given == ("make", (x, y, "some"), "valid", seed)
-        assert found == {"lam": pytest.approx(1 / percentage), "epochs": 7}
-        assert [*x[:, 0]] == [*y] != sorted(y)
-        assert len({*y}) == len(y) == 40 * percentage // 100
-        draws.append([*y])
-    assert draws[0] != draws[1]
+@pytest.mark.parametrize("accuracies", [MIXED, DIVERGED], ids=["mean", "diverged"])
+def test_best_has_the_best_mean_validation_accuracy(nb, accuracies):
+    """A pair of which one run has diverged is never the best."""
+    settings, runs = nb.best(make_trials(accuracies), GRID)
+    assert settings == {"batch_size": 50, "learning_rate": 2}
+    assert [*runs.index] == [2, 3]
 
 
-def test_runs_are_the_same_for_any_number_of_processes(nb, rng, monkeypatch):
-    """And in the order of the calls. (The number of processes only rises: to end one
-    that is no longer needed may take joblib a minute.)"""
-    part = nb.Part(rng.random((600, 784), np.float32), rng.integers(0, 10, 600), "some")
+def test_best_of_a_grid_with_one_setting(nb):
+    """Over both batch sizes, the means are 83.5 and 88.25."""
+    settings, runs = nb.best(make_trials(MIXED), {"learning_rate": [0.1, 2]})
+    assert settings == {"learning_rate": 2}
+    assert [*runs.index] == [2, 3, 6, 7]
+
+
+def test_best_returns_python_numbers(nb):
+    """With NumPy's numbers, NumPy 2 would train in float64."""
+    settings, _ = nb.best(make_trials(MIXED), GRID)
+    assert [type(value) for value in settings.values()] == [int, float]
+
+
+@pytest.mark.parametrize(("training", "degree"), [(95.9, "mild"), (96.1, "clear")])
+def test_overfitting_is_clear_if_the_validation_error_is_twice_the_training_error(
+    nb, training, degree
+):
+    """The validation error is 8%, so that the limit is a training error of 4%."""
+    runs = pd.DataFrame({"validation_accuracy": [91.0, 93.0]})
+    text = nb.overfitting_text(runs.assign(train_accuracy=training))
+    assert {"mild", "clear"} & {*text.split()} == {degree}
+
+
+# Parallel runs
+
+
+def numbers_of(run):
+    """The log, weights and accuracies of a run, to compare runs to the last bit."""
+    weights = [value.tolist() for value, _ in run.model.parameters()]
+    return run.log.to_dict(), weights, run.train_accuracy, run.validation_accuracy
+
+
+def test_runs_are_the_same_in_parallel_processes(nb, rng, monkeypatch):
+    """And come in the order of the calls."""
+    data = nb.Dataset(rng.random((600, 784), np.float32), rng.integers(0, 10, 600))
     settings = {"epochs": 2, "batch_size": 50, "learning_rate": 0.1}
-    make, fit = partial(nb.MLP, 784, 64, 10), joblib.delayed(nb.fit)
-    calls = [fit(make, part, part, seed, **settings) for seed in (5, 3, 8)]
-    expected = [numbers_of(nb.fit(*args, **kwargs)) for _, args, kwargs in calls]
-    for number in 1, 2, 4:
-
-        def parallel(n_jobs, number=number, **options):
-            assert n_jobs == -1  # as many as there are cores
-            return joblib.Parallel(number, **options)
-
-        monkeypatch.setattr(nb, "Parallel", parallel)
-        assert [numbers_of(run) for run in nb.side_by_side(calls, "")] == expected
-    blas = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
-    assert {pool["num_threads"] for pool in blas} == {1}  # in this process, too
+    train_mlp = partial(nb.fit, partial(nb.MLP, 784, 64, 10), data, data, **settings)
+    expected = [numbers_of(train_mlp(seed)) for seed in (5, 3, 8)]
+    calls = [joblib.delayed(train_mlp)(seed) for seed in (5, 3, 8)]
+    monkeypatch.setattr(
+        nb, "Parallel", lambda _, **options: joblib.Parallel(3, **options)
+    )
+    assert [numbers_of(run) for run in nb.run_parallel(calls, "")] == expected
 
 
-LETTER = UnicodeEncodeError("ascii", "ü", 0, 1, "as in the name of a folder")
-ERRORS = OSError("full"), PicklingError(), LETTER, ZeroDivisionError()
+def test_blas_has_one_thread(nb):
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    assert {pool["num_threads"] for pool in pools} == {1}
 
 
-@pytest.mark.parametrize("error", ERRORS, ids=repr)
-def test_where_processes_fail(nb, monkeypatch, error):
-    """The calls run in this process, one after the other. Another error is theirs."""
-
-    def parallel(n_jobs, **options):
-        def results(calls):
-            for function, args, kwargs in calls[:2]:
-                yield function(*args, **kwargs)
-            raise error
-
-        return results
-
-    monkeypatch.setattr(nb, "Parallel", parallel)
-    calls = [joblib.delayed(pow)(k, 2) for k in range(4)]
-    theirs = isinstance(error, ZeroDivisionError)
-    with pytest.raises(ZeroDivisionError) if theirs else nullcontext():
-        assert nb.side_by_side(calls, "work") == [0, 1, 4, 9]
+SQUARES = [joblib.delayed(pow)(k, 2) for k in range(4)]
+FOLDER_NAME = UnicodeEncodeError("ascii", "ü", 0, 1, "as in the name of a folder")
 
 
-def test_answers(nb, monkeypatch, capsys):
-    """In order, with links; a cell run again replaces its row."""
-    displayed = []
+@pytest.mark.parametrize(
+    "error", [OSError("full"), PicklingError(), FOLDER_NAME], ids=repr
+)
+def test_calls_run_serially_if_processes_fail(nb, monkeypatch, error):
+    monkeypatch.setattr(nb, "Parallel", Mock(side_effect=error))
+    assert nb.run_parallel(SQUARES, "squares") == [0, 1, 4, 9]
+
+
+def test_an_error_of_a_call_is_raised(nb, monkeypatch):
+    monkeypatch.setattr(nb, "Parallel", Mock(side_effect=ZeroDivisionError))
+    with pytest.raises(ZeroDivisionError):
+        nb.run_parallel(SQUARES, "squares")
+
+
+# Answers
+
+
+def test_record_answer_replaces_an_earlier_answer_to_the_same_question(nb, monkeypatch):
+    display = Mock()
     monkeypatch.setattr(nb, "ANSWERS", {})
-    monkeypatch.setattr(nb, "display", lambda it, **how: displayed.append((it, how)))
-    answers = ("1.9 B", "z", "old"), ("1.10 Of A", "b", "1"), ("1.9 B", "z", "2<br>3")
-    for section, asked, found in answers:
-        nb.answer(section, asked, found)
-    assert capsys.readouterr().out.split("\n")[2:4] == ["z: 2", "3"]
-    table, how = displayed[-1]
-    assert how == {"display_id": "answers", "update": True}  # of the table on page 1
+    monkeypatch.setattr(nb, "display", display)
+    nb.record_answer("1.9 B", "first", "old")
+    nb.record_answer("1.10 Of A", "second", "1")
+    nb.record_answer("1.9 B", "first", "2<br>3")
+    (table,), options = display.call_args
+    assert options == {"display_id": "answers", "update": True}
     _, _, *rows = table.data.splitlines()
     assert [row.strip("| ").split(" | ") for row in rows] == [
-        ["[1.9](#1.9-B)", "z", "2<br>3"],
-        ["[1.10](#1.10-Of-A)", "b", "1"],
+        ["[1.9](#1.9-B)", "first", "2<br>3"],
+        ["[1.10](#1.10-Of-A)", "second", "1"],
     ]

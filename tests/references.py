@@ -1,0 +1,102 @@
+"""Independent reference implementations, and helpers that check gradients and seeds."""
+
+import math
+
+import mpmath
+import numpy as np
+from mpmath import mpf
+from scipy.special import logsumexp
+
+POINTS = (2, 4, 1), (9, 14, 3), (128, 42, 666), (52, 14, 28)  # the sheet's, Question 2
+
+
+# Gradients and seeds
+
+
+def finite_difference(function, array, h=1e-5):
+    """The gradient of function() w.r.t. an array, which is changed in place for it."""
+    grad = np.empty_like(array)
+    for index in np.ndindex(array.shape):
+        value = array[index]
+        array[index] = value + h
+        above = function()
+        array[index] = value - h
+        below = function()
+        array[index] = value
+        grad[index] = (above - below) / (2 * h)
+    return grad
+
+
+def assert_gradient(analytic, numerical, bound=1e-7):
+    """Assert that two gradients have one shape and a small relative difference."""
+    assert np.shape(analytic) == np.shape(numerical)
+    size = np.linalg.norm(analytic) + np.linalg.norm(numerical)
+    assert size > 0, "both gradients are zero: this checks nothing"
+    assert np.linalg.norm(np.subtract(analytic, numerical)) <= bound * size
+
+
+def assert_seeded(draw):
+    """Assert that draw(rng) -> array takes a seed, a Generator or None."""
+    generator = np.random.default_rng(0)
+    first, second = draw(generator), draw(generator)
+    np.testing.assert_array_equal(draw(0), first)
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(first, draw(1))
+    assert not np.array_equal(draw(None), draw(None))
+
+
+# Reference implementations
+
+
+def loss_of(scores, y):
+    """Mean cross-entropy, in nats, of scores (N, m) and labels (N,)."""
+    return np.mean(logsumexp(scores, axis=1) - scores[np.arange(len(y)), y])
+
+
+def accuracy_of(scores, y):
+    """Accuracy in %, of scores (N, m) and labels (N,)."""
+    return 100 * np.mean(scores.argmax(axis=1) == y)
+
+
+def wilson_interval(correct):
+    """(accuracy, low, high) in %, with Wilson's closed formula for 95% confidence."""
+    n, p, z = len(correct), np.mean(correct), 1.959963984540054
+    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half_width = math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) * z / (1 + z**2 / n)
+    return 100 * p, 100 * (centre - half_width), 100 * (centre + half_width)
+
+
+def paired_difference(correct, others):
+    """Difference in points and standard error, from the images on which two differ."""
+    n = len(correct)
+    gained = np.count_nonzero(correct & ~others) / n
+    lost = np.count_nonzero(others & ~correct) / n
+    variance = gained + lost - (gained - lost) ** 2
+    return 100 * (gained - lost), 100 * math.sqrt(variance / n)
+
+
+def exact(x, y, z):
+    """Question 2's [u, f, ∂f/∂x, ∂f/∂y, ∂f/∂z], to 100 digits, by the chain rule."""
+    with mpmath.workdps(100):
+        x, y, z = mpf(float(x)), mpf(float(y)), mpf(float(z))
+        n = mpmath.cospi(x) + mpmath.sinpi(y / 2)
+        d = mpmath.tanh(z**2)
+        df_du = 1 / (1 + mpmath.exp(n / d))
+        du_dx = -mpmath.pi * mpmath.sinpi(x) / d
+        du_dy = mpmath.pi / 2 * mpmath.cospi(y / 2) / d
+        du_dz = -n / d**2 * mpmath.sech(z**2) ** 2 * 2 * z
+        f = -mpmath.log1p(mpmath.exp(-n / d))
+        return [n / d, f, df_du * du_dx, df_du * du_dy, df_du * du_dz]
+
+
+def patches_by_loop(images, size):
+    """Every size × size patch of images (N, C, H, W), flattened, one in each row."""
+    n_images, _, height, width = images.shape
+    return np.array(
+        [
+            images[n, :, i : i + size, j : j + size].ravel()
+            for n in range(n_images)
+            for i in range(height - size + 1)
+            for j in range(width - size + 1)
+        ]
+    )
