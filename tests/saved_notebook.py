@@ -106,19 +106,9 @@ def read_tuning_tables(text):
     header, _, *lines = re.sub(r" ± \S+", "", text).splitlines()
     rates = read_numbers(header)
     rows = [line.split()[-len(rates) - 1 :] for line in lines]
-    table = pd.DataFrame(rows, dtype=float).set_index(0).set_axis(rates, axis=1)
+    table = pd.DataFrame(rows).astype(float).set_index(0).set_axis(rates, axis=1)
     size = len(table) // 3  # the third block is their difference
-    return table[:size], table[size : 2 * size]
-
-
-def read_printed_rows(text):
-    """Return the numbers of each line that has three or more, and nothing else."""
-    rows = []
-    for line in text.splitlines():
-        numbers = read_numbers(line)
-        if len(numbers) == len(line.split()) > 2:
-            rows.append(numbers)
-    return rows
+    return table.iloc[:size], table.iloc[size : 2 * size]
 
 
 def read_numbers(text):

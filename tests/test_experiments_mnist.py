@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections import namedtuple
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,21 +17,10 @@ from small_run import (
     small_run,
 )
 
+Sections = namedtuple("Sections", "first tuning test classes bonus")
 SECTIONS = {
-    "softmax": {
-        "first_section": "1.6",
-        "tuning_section": "1.8",
-        "test_section": "1.9",
-        "classes_section": "1.10",
-        "bonus_section": "1.13",
-    },
-    "mlp": {
-        "first_section": "3.3",
-        "tuning_section": "3.4",
-        "test_section": "3.5",
-        "classes_section": "3.6",
-        "bonus_section": "3.8",
-    },
+    "softmax": Sections("1.6", "1.8", "1.9", "1.10", "1.13"),
+    "mlp": Sections("3.3", "3.4", "3.5", "3.6", "3.8"),
 }
 
 
@@ -48,14 +38,13 @@ def ns(run):
 def question(request, ns):
     """Results of Question 1 or 3: question.runs is softmax_runs or mlp_runs, …"""
     prefix = f"{request.param}_"
-    results = {
-        name.removeprefix(prefix): value
-        for name, value in vars(ns).items()
-        if name.startswith(prefix)
-    }
-    make_model = {"softmax": ns.make_softmax, "mlp": ns.make_mlp}[request.param]
-    sections = SECTIONS[request.param]
-    return SimpleNamespace(**results, **sections, make_model=make_model)
+    names = [name for name in vars(ns) if name.startswith(prefix)]
+    question = SimpleNamespace(
+        **{name.removeprefix(prefix): getattr(ns, name) for name in names}
+    )
+    question.make_model = getattr(ns, f"make_{request.param}")
+    question.sections = SECTIONS[request.param]
+    return question
 
 
 def accuracy(model, dataset):
@@ -104,15 +93,6 @@ def test_samples_are_training_images_of_the_class_above_them(run, ns):
     assert shown == list(names) == ns.CLASS_NAMES
 
 
-def test_the_wrong_gradient_is_off_by_the_error_that_is_printed(run, ns):
-    x, y = ns.check_x, ns.check_y
-    p = softmax(x @ ns.check_model.W, axis=1)
-    correct, wrong = x.T @ (p - np.eye(4)[y]), x.T @ p
-    error = np.linalg.norm(wrong - correct)
-    error /= np.linalg.norm(wrong) + np.linalg.norm(correct)
-    assert_reported(run.lines("1.4"), error)
-
-
 def test_initial_loss_and_accuracy(run, ns):
     (call,) = run.calls_of("evaluate", "q1-first-loss")
     assert call.arguments["dataset"] is ns.train
@@ -124,37 +104,20 @@ def test_initial_loss_and_accuracy(run, ns):
 # 1.6: the sheet's step
 
 
-@pytest.fixture(scope="module")
-def sheet_loop(run, ns):
-    """The bare loop again: the sum over each mini-batch, a constant rate, the penalty
-    of the first run.
-
-    Returns the loss of each mini-batch before its step, and the weights before each
-    step and at the end."""
+def test_the_bare_loop_takes_the_sheets_steps(run, ns):
+    """The sum over each mini-batch, a constant rate, the penalty of the first run."""
     W, lam = ns.snapshots[0].astype(float), ns.softmax_guess["lam"]
-    losses, weights = [], [W]
+    step = 0
     for epoch in run.calls_of("get_minibatch", "q1-growing"):
         for x, y in ns.get_minibatch(**epoch.arguments):
-            losses.append(loss_of(x @ W, y))
+            if step in ns.snapshots:
+                np.testing.assert_allclose(ns.snapshots[step], W, atol=3e-6)
+                assert_reported(run.lines("1.6"), step, loss_of(x @ W, y))
             G = softmax(x @ W, axis=1) - np.eye(10)[y]
             W = W - ns.alpha * (x.T @ G + lam * 2 * W)
-            weights.append(W)
-    return losses, weights
-
-
-def test_the_bare_loop_takes_the_sheets_steps(ns, sheet_loop):
-    _, weights = sheet_loop
-    np.testing.assert_allclose(ns.classifier.W, weights[-1], atol=3e-6)
-    for step, W in ns.snapshots.items():
-        np.testing.assert_allclose(W, weights[step], atol=3e-6)
-
-
-def test_the_bare_loop_prints_its_losses_and_accuracy(run, ns, sheet_loop):
-    losses, _ = sheet_loop
-    for step in ns.snapshots:
-        assert_reported(run.lines("1.6"), step, losses[step])
-    percentage = accuracy(ns.classifier, ns.validation)
-    assert_reported(run.lines("1.6"), len(losses), percentage)
+            step += 1
+    np.testing.assert_allclose(ns.classifier.W, W, atol=3e-6)
+    assert_reported(run.lines("1.6"), step, accuracy(ns.classifier, ns.validation))
 
 
 def test_templates_are_the_weights_after_their_number_of_steps(run, ns):
@@ -162,13 +125,11 @@ def test_templates_are_the_weights_after_their_number_of_steps(run, ns):
     assert list(arguments["column_labels"]) == ns.CLASS_NAMES
     rows = arguments["images"].reshape(-1, 10, 784)
     for templates, label in zip(rows, arguments["row_labels"], strict=True):
-        (step, _), (scale, _) = numbers_in(label)
-        expected = ns.snapshots[int(step)].T
-        np.testing.assert_allclose(
-            templates / np.abs(templates).max(), expected / np.abs(expected).max(), 1e-4
-        )
-        actual_scale = np.abs(expected).max() / np.abs(templates).max()
-        assert scale == pytest.approx(actual_scale, rel=0.06)  # printed to two digits
+        (step, _), (scale, _) = numbers_in(label)  # full colour is printed in brackets
+        weights = ns.snapshots[int(step)].T
+        actual_scale = np.abs(weights).max() / np.abs(templates).max()
+        assert scale == pytest.approx(actual_scale, rel=0.06)  # two digits
+        np.testing.assert_allclose(actual_scale * templates, weights, rtol=1e-4)
 
 
 # First runs, and initial weights (1.7)
@@ -178,11 +139,11 @@ def test_first_run(run, ns, question):
     model = question.first_run.model
     assert_fit(run, model, question.make_model, **question.guess)
     percentage = accuracy(model, ns.validation)
-    assert_reported(run.lines(question.first_section), percentage)
+    assert_reported(run.lines(question.sections.first), percentage)
 
 
 def test_the_log_of_the_first_run_is_printed(run, question):
-    rows = run.rows(question.first_section)
+    rows = run.rows(question.sections.first)
     for epoch, values in question.first_run.log.iterrows():
         assert pytest.approx([epoch, *values], rel=1e-3) in rows
 
@@ -194,8 +155,8 @@ def test_the_mlp_starts_from_the_lambda_of_question_1(ns):
 
 def test_logs_of_the_first_and_the_chosen_run_are_plotted(run, question):
     for section, log in (
-        (question.first_section, question.first_run.log),
-        (question.test_section, question.runs["log"].iloc[0]),
+        (question.sections.first, question.first_run.log),
+        (question.sections.test, question.runs["log"].iloc[0]),
     ):
         plotted = [c.arguments["log"] for c in run.calls_of("show_log", section)]
         assert any(log is other for other in plotted), section
@@ -204,9 +165,9 @@ def test_logs_of_the_first_and_the_chosen_run_are_plotted(run, question):
 def test_initial_weights_have_the_standard_deviation_of_their_row(run, ns):
     for name, fitted in zip(ns.init_table.index, ns.init_runs, strict=True):
         std = math.sqrt(2 / (784 + 10)) if name == "Xavier" else float(name)
-        arguments = run.fit_of(fitted.model)
-        start = arguments["make_model"](rng=np.random.default_rng(arguments["seed"]))
-        assert start.W.std() == pytest.approx(std, rel=0.03)
+        make_model = run.fit_of(fitted.model)["make_model"]
+        unit_weights = ns.make_softmax(rng=0, std=1).W
+        np.testing.assert_allclose(make_model(rng=0).W, std * unit_weights, rtol=1e-5)
 
 
 def test_runs_differ_in_their_initial_weights_only(run, ns):
@@ -275,11 +236,11 @@ def test_the_chosen_pair_is_reported_with_its_accuracies(run, question):
     train = mean_and_std(runs["train_accuracy"])
     values = [*question.best.values(), *validation, *train]
     values += [train[0] - validation[0], 100 - train[0], 100 - validation[0]]
-    assert_reported(run.answers(question.tuning_section), *values)
+    assert_reported(run.answers(question.sections.tuning), *values)
 
 
 def test_the_whole_grid_is_plotted(run, question):
-    calls = run.calls_of("show_tuning", question.tuning_section)
+    calls = run.calls_of("show_tuning", question.sections.tuning)
     (arguments,) = [
         c.arguments for c in calls if c.arguments["trials"] is question.trials
     ]
@@ -307,7 +268,7 @@ def test_the_first_chosen_run_is_evaluated_on_the_test_set(run, ns, question):
     np.testing.assert_array_equal(question.correct, predictions == ns.test.y)
     validation = mean_and_std(question.runs["validation_accuracy"])
     interval = wilson_interval(question.correct)
-    assert_reported(run.answers(question.test_section), *interval, *validation)
+    assert_reported(run.answers(question.sections.test), *interval, *validation)
 
 
 def test_the_paired_difference_of_both_models(run, ns):
@@ -326,7 +287,7 @@ def test_best_and_worst_class(run, ns, question):
         for i in best
         for j in worst
     ]
-    answers = run.answers(question.classes_section)
+    answers = run.answers(question.sections.classes)
     assert any(reports(answer, *c) for answer in answers for c in candidates)
 
 
@@ -338,7 +299,7 @@ def test_what_the_worst_class_is_mistaken_for(run, ns, question):
         classes, counts = np.unique(question.predictions[wrong], return_counts=True)
         rivals = classes[counts == counts.max()]
         candidates += [(worst, rival, counts.max()) for rival in rivals]
-    lines = run.lines(question.classes_section)
+    lines = run.lines(question.sections.classes)
     assert any(reports(line, *c) for line in lines for c in candidates), candidates
 
 
@@ -435,11 +396,11 @@ def test_accuracy_by_percentage_is_measured_on_the_test_set(run, ns, question):
         accuracies = [accuracy(model, ns.test) for model in trials["model"]]
         assert trials["test_accuracy"].tolist() == pytest.approx(accuracies)
         reported += [percentage, np.mean(accuracies)]
-    assert_reported(run.answers(question.bonus_section), *reported)
+    assert_reported(run.answers(question.sections.bonus), *reported)
 
 
 def test_accuracy_by_percentage_is_plotted_under_its_models_name(run, ns, question):
-    call = run.calls_of("show_accuracy_vs_percentage", question.bonus_section)[0]
+    call = run.calls_of("show_accuracy_vs_percentage", question.sections.bonus)[0]
     plotted = call.arguments["trials"]
     assert list(plotted.values())[-1] is question.subsets
     for name, trials in plotted.items():

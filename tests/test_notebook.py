@@ -100,16 +100,6 @@ def test_named_files_exist(sections):
             assert is_web_page or exists, f"{path.name} names {name}"
 
 
-def test_percentages_in_the_prose_are_in_an_output(saved, sections):
-    """Those of two decimals, as runs print them."""
-    shown = sections["all"].printed + str(sections["all"].displayed("text/html"))
-    for cell in saved.cells:
-        if cell.cell_type == "markdown":
-            prose = re.sub(CODE, "", cell.source)
-            for number in re.findall(r"(?<![\d.])\d+\.\d\d(?= ?\\?%)", prose):
-                assert number in shown, f"{cell.id}: {number}% is in no output"
-
-
 def test_readme_has_results_of_page_1(saved):
     readme = (ROOT / "README.md").read_text("utf-8")
     quoted = readme.partition("<!-- results -->")[2].partition("<!-- /results -->")[0]
@@ -130,15 +120,15 @@ def test_definitions_use_only_arguments_definitions_and_imports():
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-@pytest.mark.parametrize("file", ["requirements.txt", "tests/requirements.txt"])
-def test_pyproject_has_the_requirements(file):
+def test_pyproject_has_the_requirements():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     in_project = {
         "requirements.txt": project["project"]["dependencies"],
         "tests/requirements.txt": project["dependency-groups"]["dev"],
     }
-    lines = (ROOT / file).read_text("utf-8").splitlines()
-    assert [line for line in lines if re.match(r"[A-Za-z]", line)] == in_project[file]
+    for file, requirements in in_project.items():
+        lines = (ROOT / file).read_text("utf-8").splitlines()
+        assert [line for line in lines if re.match("[A-Za-z]", line)] == requirements
 
 
 # The whole notebook in a copy of the repository

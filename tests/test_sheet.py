@@ -17,7 +17,6 @@ import pytest
 from paths import ROOT
 from saved_notebook import (
     read_numbers,
-    read_printed_rows,
     read_sections,
     read_tuning_tables,
 )
@@ -195,8 +194,6 @@ def test_gradient_checks_are_printed(section, name, count):
 
 @items(
     (1, "1.1", (42000, 784)),
-    (1, "1.1", (18000, 784)),
-    (1, "1.1", (10000, 784)),
     (41, "4.1", (1000, 3, 32, 32)),
     (43, "4.4", (5, 3, 32, 32)),
     (46, "5.2", (20, 3, 5, 5)),
@@ -245,7 +242,8 @@ def test_minibatches_differ_between_epochs(section):
 )
 def test_log_of_a_falling_loss_is_printed(section, loss, measure):
     assert re.search(f"{loss} +{measure}", section.printed)
-    epochs, losses, *_ = np.transpose(read_printed_rows(section.printed))
+    lines = [line for line in section.printed.splitlines() if re.match(r"\d+ ", line)]
+    epochs, losses = np.transpose([read_numbers(line)[:2] for line in lines])
     assert len(epochs) >= 4 and (np.diff(epochs) > 0).all()
     assert losses[0] > losses[-1] > 0
 
@@ -259,7 +257,7 @@ def test_log_of_a_falling_loss_is_printed(section, loss, measure):
     arguments=["rows", "column"],
 )
 def test_table_of_accuracies_is_shown(section, rows, column):
-    """Its index has these rows, and columns whose names have this text accuracies."""
+    """It has these rows. Columns with `column` in their names are percentages."""
     (table,) = section.tables
     assert set(rows.split()) <= set(table.index)
     cells = table.filter(like=column).astype(str).to_numpy().ravel()
@@ -290,26 +288,19 @@ def test_observations_are_written_down(section):
 
 
 @items(
-    (22, "2.4", (2, 4, 1), (0, 0.43720979, -0.30697228)),
-    (23, "2.4", (9, 14, 3), (0, -1.1483442, 2.6721619e-7)),
-    (24, "2.4", (128, 42, 666), (0, -0.4224522, 0)),
-    (25, "2.4", (52, 14, 28), (0, -0.4224522, 0)),
-    arguments=["point", "gradient"],
+    (22, "2.4", "(2, 4, 1)", [0, 0.43720979, -0.30697228]),
+    (23, "2.4", "(9, 14, 3)", [0, -1.1483442, 2.6721619e-7]),
+    (24, "2.4", "(128, 42, 666)", [0, -0.4224522, 0]),
+    (25, "2.4", "(52, 14, 28)", [0, -0.4224522, 0]),
+    (50, "5.5", "learn C_0", [0]),
+    (51, "5.5", "L2 dist", [0]),
+    arguments=["words", "numbers"],
 )
-def test_gradient_is_reported(section, point, gradient):
-    """The expected numbers were computed by mpmath."""
-    (result,) = [r for q, r in section.answers.items() if str(point) in q]
-    assert read_numbers(result) == pytest.approx(gradient, rel=1e-3, abs=1e-99)
-
-
-@items(
-    (50, "5.5", "learn C_0", 1e-10),
-    (51, "5.5", "L2 dist", 1e-6),
-    arguments=["words", "bound"],
-)
-def test_new_layer_arrives(section, words, bound):
-    (result,) = [r for q, r in section.answers.items() if words in q]
-    assert read_numbers(result)[0] < bound
+def test_result_begins_with_these_numbers(section, words, numbers):
+    """The gradients of Question 2 were computed by mpmath."""
+    (result,) = [r for question, r in section.answers.items() if words in question]
+    reported = read_numbers(result)[: len(numbers)]
+    assert reported == pytest.approx(numbers, rel=1e-3, abs=1e-10)
 
 
 # Tuning
@@ -336,11 +327,11 @@ def test_best_pair_of_the_table_is_reported(section, tuning_tables):
 
 @items((12, "1.8"), (32, "3.4"))
 def test_best_pair_at_an_edge_is_compared_with_another(section, tuning_tables):
-    """A line prints settings beyond the grid, and ends in an accuracy."""
+    """A printed line has another pair, and ends in its accuracy."""
     (result,) = section.answers.values()
     setting, rate, *_ = read_numbers(result)
     _, grid = tuning_tables
     lines = [line for line in section.printed.splitlines() if line.endswith("%")]
     others = [line for line in lines if not {setting, rate} <= {*read_numbers(line)}]
-    is_inside = setting in grid.index[1:-1] and rate in grid.columns[1:-1]
-    assert is_inside or others
+    setting_is_inside = setting in grid.index[1:-1] or setting == 0
+    assert others or (setting_is_inside and rate in grid.columns[1:-1])
