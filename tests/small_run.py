@@ -4,34 +4,29 @@ All code cells run unchanged, in order and in one namespace. Only the amount of 
 differs, and some functions also keep a record of their calls."""
 
 import contextlib
-import copy
 import functools
 import inspect
 import io
 import json
 import re
 import warnings
+from collections import defaultdict
 from dataclasses import dataclass
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import NamedTuple
 
 import joblib
 import numpy as np
 from load_definitions import NOTEBOOK, ROOT
+from saved_notebook import NUMBER
 
 SHARE = 0.02  # 840 training images and 360 for validation
-TEST_IMAGES = 2000
-RECORDED = "get_minibatch", "evaluate", "fit", "record_answer"
-RECORDED += "show", "show_images", "show_log", "show_tuning"
-RECORDED += ("show_accuracy_vs_percentage",)
-
-
-# Cells of the notebook
+N_TEST = 2000  # test images
+RECORDED = "get_minibatch", "evaluate", "fit", "show", "show_images", "show_log"
 
 
 class CodeCell(NamedTuple):
-    """A code cell: where it is, its source, and whether it is tagged `definitions`."""
-
     section: str  # such as "1.1"; "" before the first; a heading without a number
     id: str
     source: str
@@ -66,14 +61,14 @@ class Call(NamedTuple):
 
 @dataclass(repr=False)  # it is long
 class SmallRun:
-    """What the run leaves behind."""
+    """What the run leaves behind. A place is a section or the id of a cell."""
 
     names: SimpleNamespace  # the notebook's names: names.test is its test set
     calls: list
-    printed: dict  # {section or cell: text}
+    printed: dict  # {place: text}
 
     def calls_of(self, function, place=None):
-        """The calls of a recorded function: in a section or cell, if it is given."""
+        """The calls of a recorded function, everywhere or in one place."""
         calls = [call for call in self.calls if call.function == function]
         return [c for c in calls if place in (None, c.section, c.cell_id)]
 
@@ -91,65 +86,37 @@ class SmallRun:
         (arguments,) = [c.arguments for c in calls if c.result.model is model]
         return arguments
 
-    def answers(self, place):
-        """The results recorded in a section or cell."""
-        calls = self.calls_of("record_answer", place)
-        return [call.arguments["result"] for call in calls]
+    def answers(self, words):
+        """The answers in the section whose heading has these words or this number."""
+        answers = self.names.ANSWERS.items()
+        return [result for (heading, _), result in answers if words in heading]
 
     def lines(self, place):
-        """The printed lines of a section or cell that have a letter in them."""
-        lines = self.printed[place].splitlines()
-        return [line for line in lines if re.search(r"[^\W\d_]", line)]
-
-    def rows(self, place):
-        """The numbers in each printed line of a section or cell that has no words."""
-        lines = self.printed[place].splitlines()
-        lines = [line for line in lines if not re.search(r"[^\W\d_]{2}", line)]
-        return [[number for number, _ in numbers_in(line)] for line in lines]
+        """The lines that are printed in a place."""
+        return self.printed[place].splitlines()
 
 
-def few_test_images(load_mnist):
-    """load_mnist with a smaller test set."""
-
-    def load_few(*args, **kwargs):
-        train, validation, test = load_mnist(*args, **kwargs)
-        test = test._replace(x=test.x[:TEST_IMAGES], y=test.y[:TEST_IMAGES])
-        return train, validation, test
-
-    return load_few
-
-
-def small_pictures(read_cifar):
-    """A load_cifar that gives 1,000 random details of the 20 images in the repository.
-
-    Details of 12 × 12 pixels have the statistics of real images at low cost."""
-
-    def load_details(folder):
-        images, labels = read_cifar(f"{folder}/cifar10_sample.bin", 20)
-        rng = np.random.default_rng(0)
-        places = rng.integers(0, (len(images), 21, 21), (1000, 3))
-        details = [images[k, :, i : i + 12, j : j + 12] for k, i, j in places]
-        return np.stack(details), labels[places[:, 0]]
-
-    return load_details
+def small_pictures(folder):
+    """Like load_cifar: 1,000 random details, 12 × 12 pixels, of the repository's 20
+    pictures. They have the statistics of whole pictures, at a low cost."""
+    records = np.fromfile(f"{folder}/cifar10_sample.bin", np.uint8).reshape(20, 3073)
+    pictures = records[:, 1:].reshape(20, 3, 32, 32) / 255
+    windows = np.lib.stride_tricks.sliding_window_view(pictures, (12, 12), (2, 3))
+    k, i, j = np.random.default_rng(0).integers(0, (20, 21, 21), (1000, 3)).T
+    return windows[k, :, i, j], records[k, 0]
 
 
 @functools.cache
 def small_run():
     """Run the notebook's code cells; a cell that fails is named in the traceback."""
-    calls, printed = [], {}
     namespace = {"__name__": "__main__", "In": []}
+    calls, printed = [], defaultdict(str)
 
     def recorded(function):
-        signature = inspect.signature(function)
-
         @functools.wraps(function)
         def call_and_record(*args, **kwargs):
-            bound = signature.bind(*args, **kwargs)
+            bound = inspect.signature(function).bind(*args, **kwargs)
             bound.apply_defaults()
-            for name, value in bound.arguments.items():
-                if isinstance(value, np.random.Generator):  # as it is now
-                    bound.arguments[name] = copy.deepcopy(value)
             result = function(*args, **kwargs)
             place = cell.section, cell.id
             calls.append(Call(function.__name__, *place, bound.arguments, result))
@@ -159,11 +126,10 @@ def small_run():
 
     replacements = {  # name: function of what a cell has bound to it
         "SHARE": lambda share: SHARE,
-        "load_mnist": few_test_images,
-        "load_cifar": lambda load: small_pictures(namespace["read_cifar"]),
+        "test": lambda test: test._replace(x=test.x[:N_TEST], y=test.y[:N_TEST]),
+        "load_cifar": lambda load_cifar: small_pictures,
     }
     replacements |= dict.fromkeys(RECORDED, recorded)
-
     with (
         contextlib.chdir(ROOT),
         warnings.catch_warnings(action="ignore"),
@@ -174,15 +140,11 @@ def small_run():
             output = io.StringIO()
             with contextlib.redirect_stdout(output):
                 exec(compile(cell.source, f"<cell {cell.id}>", "exec"), namespace)
-            text = re.sub(r"[^\n]*\r", "", output.getvalue())  # no progress bars
             for place in cell.section, cell.id:
-                printed[place] = printed.get(place, "") + text
+                printed[place] += re.sub(r"[^\n]*\r", "", output.getvalue())
             for name in replacements.keys() & namespace.keys():
                 namespace[name] = replacements.pop(name)(namespace[name])
-
-    for name in RECORDED:  # what is called from now on is not recorded
-        namespace[name] = namespace[name].__wrapped__
-    return SmallRun(SimpleNamespace(**namespace), calls[:], printed)
+    return SmallRun(SimpleNamespace(**namespace), list(calls), printed)
 
 
 def labels_by_image(dataset):
@@ -193,34 +155,21 @@ def labels_by_image(dataset):
 # Numbers in texts
 
 
-def numbers_in(text):
-    """The numbers in a text, as pairs (value, error that rounding may have made).
-
-    A number may be written like 8,400 or 1e-07."""
-    numbers = []
-    pattern = r"(?<![\w.])([-+]?\d+(?:,\d{3})*(?:\.(\d+))?)(?:e([-+]?\d+))?"
-    for mantissa, decimals, exponent in re.findall(pattern, text):
-        power = 10.0 ** int(exponent or 0)
-        value = float(mantissa.replace(",", "")) * power
-        error = 0.5 * power * 10.0 ** -len(decimals)
-        if not decimals and not exponent:  # 298 may be 298.2, but 1 is not 0.6
-            error = min(error, 0.003 * abs(value))
-        numbers.append((value, error))
-    return numbers
+def is_rounded(number, value):
+    """Whether a number, as text, is a value rounded to the digits that it shows."""
+    number = Decimal(number.replace(",", ""))
+    error = 0.505 * 10.0 ** number.as_tuple().exponent
+    if error == 0.505:  # 298 may be 298.2, but 1 is not 0.6
+        error = min(error, 0.003 * abs(value))
+    return abs(float(number) - value) <= error
 
 
 def reports(text, *values):
-    """Whether a text has these values, in this order, rounded to the digits it shows.
+    """Whether a text has these values, rounded, in this order.
 
     Other numbers may stand between them."""
-    remaining = iter(numbers_in(text))
-    for value in values:
-        for number, error in remaining:
-            if abs(number - value) <= 1.01 * error:
-                break
-        else:
-            return False
-    return True
+    numbers = iter(NUMBER.findall(text))
+    return all(any(is_rounded(n, value) for n in numbers) for value in values)
 
 
 def assert_reported(texts, *values):

@@ -1,12 +1,13 @@
-"""Rules for all experiments: which images are used for what, where answers belong, and
-which names a cell may use. (The other test_experiments files work the results out.)"""
+"""Rules for all experiments: which images are used for what, and which names a cell may
+use. Numbers that the text works out by hand, and those of Question 2."""
 
 import ast
+import math
 import symtable
 from collections import defaultdict
 
-import numpy as np
 import pytest
+from references import POINTS, exact
 from small_run import assert_reported, code_cells, labels_by_image, small_run
 
 # Sections of Questions 1 and 3 that show or report results on the test set
@@ -18,6 +19,9 @@ TEST_NAMES |= {"mlp_predictions", "mlp_correct"}
 @pytest.fixture(scope="module")
 def run():
     return small_run()
+
+
+# Training, validation and test images
 
 
 def may_use_test_set(run, section):
@@ -70,18 +74,38 @@ def test_fits_are_watched_on_validation_images(run):
             assert labels == watched.y.tolist(), f"cell {call.cell_id}"
 
 
-def test_every_answer_is_recorded_under_its_own_section(run):
-    for call in run.calls_of("record_answer"):
-        assert call.arguments["section"].split()[0] == call.section
+# A part of the notebook can be run again
 
 
-def test_zero_has_the_middle_colour_where_an_image_has_both_signs(run):
-    for call in run.calls_of("show"):
-        for ax in call.arguments["fig"].axes:
-            for image in ax.images:
-                array, (low, high) = image.get_array(), image.get_clim()
-                if array.ndim == 2 and np.min(array) < 0 < np.max(array):
-                    assert low == -high, ax.get_title()
+def bound_and_read(source):
+    """The global names that a cell binds, except by imports, and those that it reads."""
+    top = symtable.symtable(source, "cell", "exec")
+    symbols = top.get_symbols()
+    bound = {s.get_name() for s in symbols if s.is_assigned() and not s.is_imported()}
+    read, tables = set(), [top]
+    for table in tables:  # this list grows: functions, and functions in them
+        tables += table.get_children()
+        for symbol in table.get_symbols():
+            if symbol.is_referenced() and (table is top or symbol.is_global()):
+                read.add(symbol.get_name())
+    return bound, read
+
+
+def test_no_name_is_bound_in_several_cells_and_read_in_another():
+    """Then a part of the notebook can be run again, whichever cells have run before."""
+    binding_cells, reading_cells = defaultdict(list), defaultdict(list)
+    for cell in code_cells():
+        bound, read = bound_and_read(cell.source)
+        for name in bound:
+            binding_cells[name].append(cell.id)
+        for name in read - bound:
+            reading_cells[name].append(cell.id)
+    for name, cells in binding_cells.items():
+        if len(cells) > 1:
+            assert not reading_cells[name], f"{name} is bound in {cells}"
+
+
+# Numbers that are known in advance
 
 
 @pytest.mark.parametrize(
@@ -93,6 +117,7 @@ def test_zero_has_the_middle_colour_where_an_image_has_both_signs(run):
         ("2.1", (12,)),
         ("2.1", (4, 4, 3)),
         ("2.1", (3, 7)),
+        ("2.2", (0, 4 / (math.exp(20) + math.exp(-20)) ** 2)),  # 1 - tanh(20)²
         ("4.2", (2, 5, 8, 11)),
         ("4.2", (3210, 4321)),
         ("4.2", (1, 12, 120, 1200, 2000)),
@@ -103,69 +128,13 @@ def test_results_that_the_text_works_out_by_hand_are_printed(run, section, value
     assert_reported(run.lines(section), *values)
 
 
-# A part of the notebook can be run again
-
-
-def bound_names(source):
-    """The global names that a cell binds, except by imports."""
-    symbols = symtable.symtable(source, "cell", "exec").get_symbols()
-    return {s.get_name() for s in symbols if s.is_assigned() and not s.is_imported()}
-
-
-def read_names(source):
-    """The global names that a cell reads."""
-    names, tables = set(), [symtable.symtable(source, "cell", "exec")]
-    while tables:
-        table = tables.pop()
-        tables += table.get_children()
-        is_top = table.get_type() == "module"
-        for symbol in table.get_symbols():
-            if symbol.is_referenced() if is_top else symbol.is_global():
-                names.add(symbol.get_name())
-    return names
-
-
-def functions_in(node):
-    """The functions in a part of a cell, without those inside other functions.
-
-    A lambda that is an argument of a call is used at once, and left out."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.Lambda) and isinstance(node, ast.Call):
-            continue
-        if isinstance(child, ast.FunctionDef | ast.Lambda):
-            yield child
-        else:
-            yield from functions_in(child)
-
-
-def names_read_later(source):
-    """The global names in functions, which may be called after other cells have run."""
-    names = set()
-    for function in functions_in(ast.parse(source)):
-        nodes = list(ast.walk(function))
-        local = {node.arg for node in nodes if isinstance(node, ast.arg)}
-        used = [node for node in nodes if isinstance(node, ast.Name)]
-        local |= {node.id for node in used if isinstance(node.ctx, ast.Store)}
-        names |= {node.id for node in used} - local
-    return names
-
-
-def test_no_name_means_different_things_in_different_cells():
-    """A name bound in several cells is read only in cells that bind it, and there not
-    in a function that could be called later.
-
-    Then a part of the notebook can be run again, whichever cells have run before."""
-    binds, reads = defaultdict(list), defaultdict(list)
-    for cell in code_cells():
-        bound = bound_names(cell.source)
-        read = read_names(cell.source) - bound | names_read_later(cell.source)
-        for name in bound:
-            binds[name].append(cell.id)
-        for name in read:
-            reads[name].append(cell.id)
-    ambiguous = {
-        name: f"bound in {cells}, read in {reads[name]}"
-        for name, cells in binds.items()
-        if len(cells) > 1 and name in reads
-    }
-    assert not ambiguous
+@pytest.mark.parametrize("point", POINTS)
+def test_gradients_at_the_points_of_the_sheet(run, point):
+    """In the table; and in the answer, after the point."""
+    gradient = [float(derivative) for derivative in exact(*point)[2:]]
+    backprop = list(run.names.backprop[str(point)])
+    numerical = list(run.names.numerical[str(point)])
+    assert backprop == pytest.approx(gradient, rel=1e-9, abs=1e-99)
+    assert numerical == pytest.approx(gradient, rel=1e-6, abs=1e-10)
+    (answer,) = run.answers("2.4")
+    assert_reported(answer.split("<br>"), *point, *gradient)

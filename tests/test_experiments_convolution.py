@@ -2,13 +2,14 @@
 again on the quadratic form of Question 5."""
 
 import math
+import re
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from references import patches_by_loop
 from scipy import ndimage
-from small_run import assert_reported, numbers_in, small_run
+from small_run import assert_reported, small_run
 
 
 @pytest.fixture(scope="module")
@@ -24,80 +25,30 @@ def ns(run):
 # Question 4
 
 
-def test_pixels_that_two_outputs_read(run):
-    """In each panel: those of the window at the top left, and of the next one."""
-    fig = run.figure("q4-geometry")
-    panels = [ax for ax in fig.axes if ax.collections]
-    for ax in panels:
-        stride, dilation, *sizes = [int(n) for n, _ in numbers_in(ax.get_title())]
-        expected = np.zeros((7, 7))
-        for u in range(0, 3 * dilation, dilation):
-            for v in range(0, 3 * dilation, dilation):
-                expected[u, v] += 1
-                expected[u, stride + v] += 2
-        shown = np.reshape(ax.collections[0].get_array(), (7, 7))
-        np.testing.assert_array_equal(shown, expected)
-        n_windows = len(range(0, 7 - 2 * dilation, stride))
-        assert sizes == [n_windows, n_windows]
-    assert len(panels) == 4
-
-
-def test_blurring_filters_are_those_of_scipy(ns):
-    """A filter is what SciPy makes of a single bright pixel."""
-    pixel = np.zeros((13, 13))
-    pixel[6, 6] = 1
-    bell = ndimage.gaussian_filter(pixel, ns.sigma, mode="constant")
-    for o, c in np.ndindex(3, 3):
-        np.testing.assert_allclose(ns.blur_layer.W[o, c], (o == c) * bell, atol=1e-15)
-
-
-def test_all_nine_planes_of_the_blurring_filters_are_shown(run, ns):
-    arguments = run.images("q4-filters-show")
-    assert arguments["columns"] == 3
-    np.testing.assert_array_equal(
-        arguments["images"], ns.blur_layer.W.reshape(9, 13, 13)
-    )
-
-
-@pytest.fixture
-def blurred_pictures(run):
-    """(images, blurred images, labels) of each figure, all with colours last."""
-    figures = []
-    for call in run.calls_of("show_images", "q4-blur"):
-        images, names = call.arguments["images"], call.arguments["column_labels"]
-        n = len(images) // 2
-        assert n == len(names) == call.arguments["columns"]
-        figures.append((images[:n], images[n:], names))
-    return figures
-
-
-def test_names_stand_over_their_pictures(ns, blurred_pictures):
+@pytest.fixture(params=[0, 1], ids=["first 5", "10 random"])
+def blurred(run, ns, request):
+    """The images of one figure, their labels above them and the blurred images below;
+    and the positions of the images in the data."""
+    arguments = run.calls_of("show_images", "q4-blur")[request.param].arguments
+    n = arguments["columns"]
+    images, below = arguments["images"][:n], arguments["images"][n:]
     pictures = ns.cifar.transpose(0, 2, 3, 1)
-    for images, _, names in blurred_pictures:
-        for image, name in zip(images, names, strict=True):
-            (same, *_) = np.flatnonzero((pictures == image).all(axis=(1, 2, 3)))
-            assert name == ns.CIFAR_NAMES[ns.cifar_labels[same]]
+    matches = [np.flatnonzero((pictures == p).all(axis=(1, 2, 3))) for p in images]
+    return images, arguments["column_labels"], below, [k for k, *_ in matches]
 
 
-def test_blurred_pictures_stand_below_their_originals(ns, blurred_pictures):
-    for images, blurred, _ in blurred_pictures:
-        sigmas = 0, ns.sigma, ns.sigma, 0
-        expected = ndimage.gaussian_filter(images, sigmas, mode="nearest")
-        np.testing.assert_allclose(blurred, expected, atol=1e-12)
+def test_first_five_and_ten_random_images_are_blurred(blurred):
+    *_, chosen = blurred
+    assert chosen == [0, 1, 2, 3, 4] or len(set(chosen)) == 10
+    assert len(chosen) == 5 or max(chosen) >= 100  # not from the first few
 
 
-def test_first_five_and_ten_random_pictures_are_blurred(ns, blurred_pictures):
-    (first, _, _), (random, _, _) = blurred_pictures[:2]
-    np.testing.assert_array_equal(first, ns.cifar[:5].transpose(0, 2, 3, 1))
-    pictures = ns.cifar.transpose(0, 2, 3, 1)
-    chosen = [np.flatnonzero((pictures == p).all(axis=(1, 2, 3)))[0] for p in random]
-    assert len(set(chosen)) == 10
-    assert max(chosen) >= 100  # from all images, not from the first few
-
-
-def test_difference_from_scipys_blur_is_reported(run):
-    difference, _ = numbers_in(run.answers("q4-scipy")[0])[-1]
-    assert 0 <= difference < 1e-12
+def test_images_stand_between_their_names_and_scipys_blur(ns, blurred):
+    images, names, below, chosen = blurred
+    assert names == [ns.CIFAR_NAMES[ns.cifar_labels[k]] for k in chosen]
+    sigmas = 0, ns.sigma, ns.sigma, 0
+    expected = ndimage.gaussian_filter(images, sigmas, mode="nearest")
+    np.testing.assert_allclose(below, expected, atol=1e-12)
 
 
 # Question 5: the descents
@@ -125,34 +76,35 @@ def measures(quadratic, delta):
     return distance, np.linalg.norm(delta) / np.linalg.norm(quadratic.W0)
 
 
-def descend(quadratic, step, n_steps):
+def descend(quadratic, kind, n_steps):
     """All errors delta (20, 75), before each step and at the end."""
+    A, inverse = quadratic.A, np.linalg.inv(quadratic.A)
     deltas = [quadratic.start]
     for _ in range(n_steps):
-        deltas.append(deltas[-1] - step(deltas[-1]))
+        delta = deltas[-1]
+        gradient = delta @ A
+        if kind == "L":
+            step = 0.001 * gradient / np.sqrt(np.sum(gradient * delta))
+        elif kind == "½L²":
+            step = gradient / quadratic.eigenvalues[0]
+        else:
+            step = 0.5 * gradient @ inverse
+        deltas.append(delta - step)
     return deltas
 
 
-def steps_of(quadratic):
-    """{name of a log: step for an error delta (20, 75)}."""
-    A, inverse = quadratic.A, np.linalg.inv(quadratic.A)
-    return {
-        "log_L": lambda delta: 0.001 * delta @ A / np.sqrt(np.sum(delta @ A * delta)),
-        "log_half_L2": lambda delta: delta @ A / quadratic.eigenvalues[0],
-        "log_halving": lambda delta: 0.5 * delta @ A @ inverse,
-    }
+def kept_after(quadratic, n_steps):
+    """The share of the error along each eigenvector that n steps on ½L² leave."""
+    eigenvalues = quadratic.eigenvalues
+    return (1 - eigenvalues / eigenvalues[0]) ** n_steps
 
 
-def test_target_is_the_output_of_the_given_layer(ns, quadratic):
+def test_target_is_the_output_of_the_given_layer(run, ns, quadratic):
     n_images, n_filters, height, width = ns.target.shape
     expected = (quadratic.patches @ quadratic.W0.T).reshape(n_images, height, width, -1)
     np.testing.assert_allclose(ns.target, expected.transpose(0, 3, 1, 2), atol=1e-12)
     assert (n_images, n_filters) == (100, 20)
-
-
-def test_sizes_and_norm_of_the_target_are_printed(run, ns):
-    sizes = *ns.W0.shape, *ns.x5.shape, *ns.target.shape
-    assert_reported(run.lines("5.2"), *sizes)
+    assert_reported(run.lines("5.2"), *ns.W0.shape, *ns.x5.shape, *ns.target.shape)
     assert_reported(run.lines("5.2"), math.sqrt(np.sum(ns.target**2)))
 
 
@@ -162,22 +114,21 @@ def test_start_is_uniform_from_minus_1_to_1(ns):
 
 
 @pytest.mark.parametrize(
-    ("log_name", "filters_name"),
+    ("kind", "log_name", "filters_name"),
     [
-        ("log_L", "filters_L"),
-        ("log_half_L2", "plain_filters"),
-        ("log_halving", "halving_filters"),
+        ("L", "log_L", "filters_L"),
+        ("½L²", "log_half_L2", "plain_filters"),
+        ("halving", "log_halving", "halving_filters"),
     ],
 )
 def test_descents_are_those_of_the_quadratic_form(
-    ns, quadratic, log_name, filters_name
+    ns, quadratic, kind, log_name, filters_name
 ):
-    log = getattr(ns, log_name)
-    deltas = descend(quadratic, steps_of(quadratic)[log_name], len(log) - 1)
-    for row, delta in zip(log.to_numpy(), deltas, strict=True):
+    log, filters = getattr(ns, log_name), getattr(ns, filters_name)
+    deltas = descend(quadratic, kind, len(log) - 1)
+    for row, W, delta in zip(log.to_numpy(), filters, deltas, strict=True):
         expected = measures(quadratic, delta)
         assert list(row) == pytest.approx(expected, rel=1e-5, abs=1e-7)
-    for W, delta in zip(getattr(ns, filters_name), deltas, strict=True):
         np.testing.assert_allclose((W - ns.W0).reshape(20, 75), delta, atol=1e-9)
 
 
@@ -189,59 +140,45 @@ def test_newtons_method_finds_the_filters_in_one_step(ns, quadratic):
 
 
 @pytest.mark.parametrize(
-    ("section", "with_half", "without_half"),
-    [("5.3", "log_half_L2", "log_L"), ("5.5", "log_halving", "log_newton")],
+    ("section", "log_names"),
+    [
+        ("5.3", {"on L": "log_L", "on ½L²": "log_half_L2"}),
+        ("5.5", {"η = ½": "log_halving", "η = 1": "log_newton"}),
+    ],
 )
-def test_tables_have_the_logs_under_their_names(
-    run, ns, section, with_half, without_half
-):
-    """The columns are named on L and on ½L², η = ½ and η = 1."""
+def test_tables_have_the_logs_under_their_names(run, ns, section, log_names):
     header = next(line for line in run.lines(section) if "½" in line)
-    order = [with_half, without_half]
-    if header.index("½") > len(header.rstrip()) / 2:
-        order.reverse()
-    rows = [row for row in run.rows(section) if len(row) >= 3]
-    assert len(rows) > 5
-    for step, *values in rows:
-        logs = [getattr(ns, name) for name in order]
-        logs = [log.loc[step] for log in logs if step in log.index]
-        assert values == pytest.approx(np.concatenate(logs), rel=0.06, abs=1e-3)
+    logs = [getattr(ns, log_names[name]) for name in sorted(log_names, key=header.find)]
+    for step in 0, logs[0].index[-1]:
+        rows = [log.loc[step] for log in logs if step in log.index]
+        assert_reported(run.lines(section), step, *np.concatenate(rows))
 
 
 def test_learned_and_plain_results_are_reported(run, ns, quadratic):
     """For the filter error and for the L2 distance: with A⁻¹, on L, on ½L², at the
     start."""
-    steps = steps_of(quadratic)
-    on_L = measures(quadratic, descend(quadratic, steps["log_L"], 100)[-1])
-    on_half_L2 = measures(quadratic, descend(quadratic, steps["log_half_L2"], 100)[-1])
-    start = measures(quadratic, quadratic.start)
     newton = ns.log_newton.to_numpy()[-1]
-    assert max(newton) < 1e-10
+    on_L = measures(quadratic, descend(quadratic, "L", 100)[-1])
+    on_half_L2 = measures(quadratic, descend(quadratic, "½L²", 100)[-1])
+    start = measures(quadratic, quadratic.start)
     for values in zip(newton, on_L, on_half_L2, start, strict=True):
         assert_reported(run.answers("5.5"), *values)
-
-
-# 5.4: a valley of two weights
 
 
 def test_the_valley_of_two_weights(run, ns):
     """Each panel's descent, along the eigenvectors of neighbouring pixels."""
     left, right = ns.x5[:, 0, :, :-1].ravel(), ns.x5[:, 0, :, 1:].ravel()
     A = np.array([[left @ left, left @ right], [left @ right, right @ right]])
-    (low, high), vectors = np.linalg.eigh(A)
-    assert_reported(run.lines("5.4"), 1 - low / high)
-    fig = run.figure("q5-bowl")
-    paths = [ax.lines[0].get_xydata() @ vectors for ax in fig.axes]
-    creeping, diverging, straight = [path / path[0] for path in paths]
-    for path, rate in (creeping, 1), (diverging, 2.1):
-        for k, mu in enumerate((low, high)):
-            expected = (1 - rate * mu / high) ** np.arange(len(path))
-            np.testing.assert_allclose(path[:, k], expected, atol=1e-9)
-    halves = 0.5 ** np.arange(len(straight))
-    np.testing.assert_allclose(straight, np.stack([halves, halves], axis=1), atol=1e-9)
+    mu, vectors = np.linalg.eigh(A)
+    assert_reported(run.lines("5.4"), 1 - mu[0] / mu[1])
+    rates = mu / mu[1], 2.1 * mu / mu[1], 0.5  # creeping, diverging, straight
+    for ax, rate in zip(run.figure("q5-bowl").axes, rates, strict=True):
+        path = ax.lines[0].get_xydata() @ vectors
+        expected = path[0] * (1 - rate) ** np.arange(len(path))[:, None]
+        np.testing.assert_allclose(path, expected, atol=1e-9)
 
 
-# 5.6: filters
+# Filters
 
 
 def colours(W):
@@ -251,22 +188,14 @@ def colours(W):
 
 def test_emerging_filters_are_those_of_their_number_of_steps(run, ns):
     calls = run.calls_of("show_images", "q5-noise")
-    assert len(calls) == 2
-    for call in calls:
-        arguments = call.arguments
-        is_plain = "½L²" in arguments["title"]
-        filters = ns.plain_filters if is_plain else ns.halving_filters
-        n_columns = arguments["columns"]
-        tiles = arguments["images"].reshape(-1, n_columns, 5, 5, 3)
-        columns = np.swapaxes(tiles, 0, 1)
-        *labels, last_label = arguments["column_labels"]
-        assert not numbers_in(str(last_label))  # the true filters
-        distances = np.abs(columns[-1][:, None] - colours(ns.W0)).max(axis=(2, 3, 4))
-        chosen = distances.argmin(axis=1)
-        assert len(set(chosen)) == len(chosen) and distances.min(axis=1).max() < 1e-12
-        for n_steps, column in zip(labels, columns, strict=False):
-            expected = colours(filters[int(n_steps)][chosen])
-            np.testing.assert_allclose(column, expected, atol=1e-12)
+    filters = ns.plain_filters, ns.halving_filters
+    for call, after_steps in zip(calls, filters, strict=True):
+        *steps, last_label = call.arguments["column_labels"]
+        stages = [after_steps[n] for n in steps] + [ns.W0]
+        expected = colours(np.stack(stages, axis=1)[ns.four]).reshape(-1, 5, 5, 3)
+        np.testing.assert_array_equal(call.arguments["images"], expected)
+        assert last_label == "true"
+        assert ("½L²" in call.arguments["title"]) == (after_steps is ns.plain_filters)
 
 
 def test_true_filters_stand_above_the_learned_ones(run, ns):
@@ -276,105 +205,73 @@ def test_true_filters_stand_above_the_learned_ones(run, ns):
     np.testing.assert_array_equal(learned.reshape(20, 5, 5, 3), colours(ns.C.W))
 
 
-# 5.7: the spectrum
-
-
-def kept_after(quadratic, n_steps):
-    """The share of the error along each eigenvector that n steps on ½L² leave."""
-    eigenvalues = quadratic.eigenvalues
-    return (1 - eigenvalues / eigenvalues[0]) ** n_steps
+# The spectrum, and Question 5 in one picture
 
 
 def test_eigenvalues_are_reported(run, quadratic):
     high, low = quadratic.eigenvalues[[0, -1]]
     mean_patch = quadratic.patches.mean(axis=0)
-    of_the_mean = len(quadratic.patches) * np.sum(mean_patch**2)
-    below_half = np.sum(kept_after(quadratic, 100) < 0.5)
     lines = run.lines("5.7")
     assert_reported(lines, high, low)
     assert_reported(lines, high / low)
-    assert_reported(lines, below_half, 75)
-    assert_reported(lines, of_the_mean)
+    assert_reported(lines, len(quadratic.patches) * np.sum(mean_patch**2))
+
+
+def test_what_plain_descent_learns_is_reported(run, quadratic):
+    """The directions with less than half of their error left after 100 steps; in
+    percent, their share of L² and of the squared filter error at the start."""
+    few = kept_after(quadratic, 100) < 0.5
+    along = quadratic.start @ quadratic.eigenvectors
+    delta = along[:, few] @ quadratic.eigenvectors[:, few].T
+    of_few = np.square(measures(quadratic, delta))
+    of_all = np.square(measures(quadratic, quadratic.start))
+    assert_reported(run.lines("5.7"), few.sum(), 75)
+    assert_reported(run.lines("5.7"), *(100 * of_few / of_all))
 
 
 def test_least_squares_finds_the_filters(ns):
     assert np.linalg.norm(ns.solution.T - ns.W0.reshape(20, 75)) < 1e-10
 
 
-def test_the_figure_of_the_spectrum(run, quadratic):
-    fig = run.figure("q5-spectrum-show")
-    spectrum, errors = fig.axes
-    order, eigenvalues = spectrum.lines[0].get_data()
-    np.testing.assert_allclose(
-        eigenvalues[np.argsort(order)], quadratic.eigenvalues, rtol=1e-6
-    )
-    before = np.linalg.norm(quadratic.start @ quadratic.eigenvectors, axis=0)
-    after = before * kept_after(quadratic, 100)
-    for line, expected in zip(errors.lines, (before, after, after), strict=True):
-        order, values = line.get_data()
-        np.testing.assert_allclose(values[np.argsort(order)], expected, atol=1e-6)
+@pytest.fixture(params=["L2 distance", "filter error"])
+def curves(run, request):
+    """One panel's curves, {(loss, line style): points}. The loss is "½L²", "L", or ""
+    for the descent that halves."""
+    (ax,) = [
+        ax
+        for ax in run.figure("q5-picture").axes
+        if ax.get_ylabel() == request.param
+    ]
+    assert ax.get_xscale() == ax.get_yscale() == "log"
+    curves = {}
+    for line in ax.lines:
+        loss = re.search("½L²|L|$", line.get_label())[0]
+        curves[loss, line.get_linestyle()] = line.get_xydata()
+    return request.param, curves
 
 
-# Question 5 in one picture
+def test_solid_curves_are_the_measured_descents(ns, curves):
+    column, curves = curves
+    logs = {"L": ns.log_L, "½L²": ns.log_half_L2, "": ns.log_halving}
+    for loss, log in logs.items():
+        np.testing.assert_array_equal(curves[loss, "-"], log[[column]].iloc[1:].reset_index())
 
 
-@pytest.fixture
-def panels(run, ns):
-    """{column of the logs: (solid lines, dashed lines)} of the figure."""
-    fig = run.figure("q5-picture")
-    panels = {}
-    for ax in fig.axes:
-        assert ax.get_xscale() == ax.get_yscale() == "log"
-        solid = [line for line in ax.lines if line.get_linestyle() == "-"]
-        dashed = [line for line in ax.lines if line.get_linestyle() == "--"]
-        panels[ax.get_ylabel()] = solid, dashed
-    assert list(panels) == list(ns.log_L)
-    return panels
+def test_dashed_curves_continue_them_as_calculated(quadratic, curves):
+    """On ½L² by the eigenvalues, on L by repeated steps."""
+    column, curves = curves
+    k = ["L2 distance", "filter error"].index(column)
+    start = quadratic.start @ quadratic.eigenvectors
+    for n_steps, value in curves["½L²", "--"]:
+        delta = start * kept_after(quadratic, n_steps) @ quadratic.eigenvectors.T
+        assert value == pytest.approx(measures(quadratic, delta)[k], rel=1e-4)
+    assert n_steps > 1e6
 
-
-def test_solid_curves_are_the_measured_descents(ns, panels):
-    """Plain descent is on ½L² or on L, as the label says; the other one halves."""
-    for column, (solid, _) in panels.items():
-        assert len(solid) == 3
-        for line in solid:
-            log = ns.log_halving
-            if "½L²" in line.get_label():
-                log = ns.log_half_L2
-            elif "on L" in line.get_label():
-                log = ns.log_L
-            steps, values = line.get_data()
-            np.testing.assert_array_equal(values, log[column][steps])
-            assert len(steps) == len(log) - 1  # all but step 0
-
-
-def test_dashed_curves_continue_the_solid_curve_of_their_colour(panels):
-    for solid, dashed in panels.values():
-        assert len(dashed) == 2
-        for line in dashed:
-            (start,) = [s for s in solid if s.get_color() == line.get_color()]
-            (x, y), (x_solid, y_solid) = line.get_data(), start.get_data()
-            assert x[0] == x_solid[-1] and y[0] == pytest.approx(y_solid[-1])
-
-
-def test_the_dashed_curve_on_half_L2_follows_from_the_eigenvalues(panels, quadratic):
-    for k, (solid, dashed) in enumerate(panels.values()):
-        (on_half_L2,) = [s for s in solid if "½L²" in s.get_label()]
-        (line,) = [d for d in dashed if d.get_color() == on_half_L2.get_color()]
-        start = quadratic.start @ quadratic.eigenvectors
-        for n_steps, value in line.get_xydata():
-            along = start * kept_after(quadratic, n_steps)
-            delta = along @ quadratic.eigenvectors.T
-            assert value == pytest.approx(measures(quadratic, delta)[k], rel=1e-4)
-        assert n_steps > 1e6
-
-
-def test_the_dashed_curve_on_L_follows_from_repeated_steps(panels, quadratic):
-    deltas = descend(quadratic, steps_of(quadratic)["log_L"], 1000)
-    for k, (solid, dashed) in enumerate(panels.values()):
-        (on_L,) = [s for s in solid if "on L" in s.get_label()]
-        (line,) = [d for d in dashed if d.get_color() == on_L.get_color()]
-        points = line.get_xydata()
-        assert len(points) > 100
-        for step, value in points[::50]:
-            expected = measures(quadratic, deltas[int(step)])[k]
-            assert value == pytest.approx(expected, rel=1e-4)
+    deltas = descend(quadratic, "L", 1000)
+    points = curves["L", "--"]
+    assert len(points) > 100
+    for n_steps, value in points[::50]:
+        expected = measures(quadratic, deltas[int(n_steps)])[k]
+        assert value == pytest.approx(expected, rel=1e-4)
+    for loss in "½L²", "L":
+        assert curves[loss, "--"][0] == pytest.approx(curves[loss, "-"][-1])

@@ -256,7 +256,7 @@ def test_inside_the_convnet(run, ns):
 def scores_of(ns):
     """{name in `models`: function that gives the scores of images}."""
     functions = {
-        "linear": ns.one_hot.predict,
+        "linear": ns.one_hot_model.predict,
         "softmax": ns.softmax_model.forward,
         "256": ns.mlp_model.forward,
         "800": ns.wide_run.model.forward,

@@ -86,6 +86,14 @@ def test_save_saves_nothing_if_the_notebook_was_edited(tmp_path):
     assert not (tmp_path / "docs").exists()
 
 
+def test_quick_uses_a_twentieth_of_the_images_and_its_own_file_names(tmp_path):
+    tool = start(make_notebook(tmp_path, {"share": "SHARE = 1.0"}), "--quick")
+    tool.communicate(timeout=300)
+    page, notebook = sorted((tmp_path / "build").iterdir())
+    assert (page.name, notebook.name) == ("made up-quick.html", "made up-quick.ipynb")
+    assert nbformat.read(notebook, as_version=4).cells[0].source == "SHARE = 0.05"
+
+
 # Runs that end early
 
 WORKERS = """\
@@ -124,14 +132,21 @@ def temporary(tmp_path):
     assert not alive and not [*folder.iterdir()]
 
 
+LAST_LINES = {
+    "SIGINT": "time.sleep(600)",
+    "SIGTERM": "time.sleep(600)",
+    "error": "raise ValueError",
+    "kernel killed": "os.kill(os.getpid(), 9)",
+}
+
+
 @on_posix
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "error"])
+@pytest.mark.parametrize("name", LAST_LINES)
 def test_a_run_that_ends_early_keeps_its_outputs(tmp_path, temporary, name):
-    last_line = "raise ValueError" if name == "error" else "time.sleep(600)"
-    cells = {"a": "1 + 1", "b": WORKERS + last_line, "c": "2"}
+    cells = {"a": "1 + 1", "b": WORKERS + LAST_LINES[name], "c": "2"}
     tool = start(make_notebook(tmp_path, cells), TMPDIR=str(temporary))
     wait_until((tmp_path / "pid").exists)
-    if name != "error":
+    if name.startswith("SIG"):
         assert len(processes_of(temporary)) > 3  # tool, kernel, and others
         tool.send_signal(getattr(signal, name))
     _, err = tool.communicate(timeout=300)
