@@ -22,25 +22,19 @@ from load_definitions import NOTEBOOK, ROOT
 from saved_notebook import NUMBER
 
 SHARE = 0.02  # 840 training images and 360 for validation
-N_TEST = 2000  # test images
+N_TEST = 2000  # images
 RECORDED = "get_minibatch", "evaluate", "fit", "show", "show_images", "show_log"
 
 
-class CodeCell(NamedTuple):
-    section: str  # such as "1.1"; "" before the first; a heading without a number
-    id: str
-    source: str
-    is_definition: bool
-
-
 def code_cells():
-    """The notebook's code cells, in order."""
+    """(section, id, source) of the notebook's code cells, in order.
+
+    The section is "" before the first; a heading without a number is its own."""
     section, code = "", []
     for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]:
         source = "".join(cell["source"])
         if cell["cell_type"] == "code":
-            is_definition = "definitions" in cell["metadata"].get("tags", [])
-            code.append(CodeCell(section, cell["id"], source, is_definition))
+            code.append((section, cell["id"], source))
         elif heading := re.match(r"### (\d+\.\d+|.+)", source):
             section = heading[1]
     return code
@@ -118,7 +112,7 @@ def small_run():
             bound = inspect.signature(function).bind(*args, **kwargs)
             bound.apply_defaults()
             result = function(*args, **kwargs)
-            place = cell.section, cell.id
+            place = section, cell_id
             calls.append(Call(function.__name__, *place, bound.arguments, result))
             return result
 
@@ -135,21 +129,16 @@ def small_run():
         warnings.catch_warnings(action="ignore"),
         joblib.parallel_config(backend="sequential"),  # otherwise nothing is recorded
     ):
-        for cell in code_cells():
-            namespace["In"].append(cell.source)  # as in Jupyter: section 6.1 reads it
+        for section, cell_id, source in code_cells():
+            namespace["In"].append(source)  # as in Jupyter: section 6.1 reads it
             output = io.StringIO()
             with contextlib.redirect_stdout(output):
-                exec(compile(cell.source, f"<cell {cell.id}>", "exec"), namespace)
-            for place in cell.section, cell.id:
+                exec(compile(source, f"<cell {cell_id}>", "exec"), namespace)
+            for place in section, cell_id:
                 printed[place] += re.sub(r"[^\n]*\r", "", output.getvalue())
             for name in replacements.keys() & namespace.keys():
                 namespace[name] = replacements.pop(name)(namespace[name])
     return SmallRun(SimpleNamespace(**namespace), list(calls), printed)
-
-
-def labels_by_image(dataset):
-    """{bytes of an image: its label} of a Dataset."""
-    return {x.tobytes(): y for x, y in zip(dataset.x, dataset.y, strict=True)}
 
 
 # Numbers in texts

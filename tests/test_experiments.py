@@ -1,14 +1,13 @@
 """Rules for all experiments: which images are used for what, and which names a cell may
 use. Numbers that the text works out by hand, and those of Question 2."""
 
-import ast
 import math
 import symtable
 from collections import defaultdict
 
 import pytest
 from references import POINTS, exact
-from small_run import assert_reported, code_cells, labels_by_image, small_run
+from small_run import assert_reported, code_cells, small_run
 
 # Sections of Questions 1 and 3 that show or report results on the test set
 REPORT = {"1.1", "1.9", "1.10", "1.11", "1.13", "3.5", "3.6", "3.8"}
@@ -21,7 +20,26 @@ def run():
     return small_run()
 
 
+def bound_and_read(source):
+    """The global names that a cell binds, not by imports, and those that it reads."""
+    top = symtable.symtable(source, "cell", "exec")
+    symbols = top.get_symbols()
+    bound = {s.get_name() for s in symbols if s.is_assigned() and not s.is_imported()}
+    read, tables = set(), [top]
+    for table in tables:  # this list grows: functions, and functions in them
+        tables += table.get_children()
+        for symbol in table.get_symbols():
+            if symbol.is_referenced() and (table is top or symbol.is_global()):
+                read.add(symbol.get_name())
+    return bound, read
+
+
 # Training, validation and test images
+
+
+def labels_by_image(dataset):
+    """{bytes of an image: its label} of a Dataset."""
+    return {x.tobytes(): y for x, y in zip(dataset.x, dataset.y, strict=True)}
 
 
 def may_use_test_set(run, section):
@@ -31,11 +49,10 @@ def may_use_test_set(run, section):
 
 
 def test_the_test_set_is_used_only_where_results_are_reported(run):
-    for cell in code_cells():
-        nodes = ast.walk(ast.parse(cell.source))
-        names = {node.id for node in nodes if isinstance(node, ast.Name)}
-        if names & TEST_NAMES and not cell.is_definition:
-            assert may_use_test_set(run, cell.section), f"cell {cell.id}"
+    for section, cell_id, source in code_cells():
+        _, read = bound_and_read(source)
+        if read & TEST_NAMES:
+            assert may_use_test_set(run, section), f"cell {cell_id}"
 
 
 def test_models_are_evaluated_on_test_images_only_where_results_are_reported(run):
@@ -77,29 +94,15 @@ def test_fits_are_watched_on_validation_images(run):
 # A part of the notebook can be run again
 
 
-def bound_and_read(source):
-    """The global names that a cell binds, except by imports, and those that it reads."""
-    top = symtable.symtable(source, "cell", "exec")
-    symbols = top.get_symbols()
-    bound = {s.get_name() for s in symbols if s.is_assigned() and not s.is_imported()}
-    read, tables = set(), [top]
-    for table in tables:  # this list grows: functions, and functions in them
-        tables += table.get_children()
-        for symbol in table.get_symbols():
-            if symbol.is_referenced() and (table is top or symbol.is_global()):
-                read.add(symbol.get_name())
-    return bound, read
-
-
 def test_no_name_is_bound_in_several_cells_and_read_in_another():
     """Then a part of the notebook can be run again, whichever cells have run before."""
     binding_cells, reading_cells = defaultdict(list), defaultdict(list)
-    for cell in code_cells():
-        bound, read = bound_and_read(cell.source)
+    for _, cell_id, source in code_cells():
+        bound, read = bound_and_read(source)
         for name in bound:
-            binding_cells[name].append(cell.id)
+            binding_cells[name].append(cell_id)
         for name in read - bound:
-            reading_cells[name].append(cell.id)
+            reading_cells[name].append(cell_id)
     for name, cells in binding_cells.items():
         if len(cells) > 1:
             assert not reading_cells[name], f"{name} is bound in {cells}"

@@ -296,10 +296,12 @@ def test_observations_are_written_down(section):
     (51, "5.5", "L2 dist", [0]),
     arguments=["words", "numbers"],
 )
-def test_result_begins_with_these_numbers(section, words, numbers):
-    """The gradients of Question 2 were computed by mpmath."""
-    (result,) = [r for question, r in section.answers.items() if words in question]
-    reported = read_numbers(result)[: len(numbers)]
+def test_these_numbers_follow_the_words(section, words, numbers):
+    """In a question and its result. The gradients of Question 2 were computed by
+    mpmath."""
+    texts = [f"{question}: {result}" for question, result in section.answers.items()]
+    (text,) = [text for text in texts if words in text]
+    reported = read_numbers(text.partition(words)[2])[: len(numbers)]
     assert reported == pytest.approx(numbers, rel=1e-3, abs=1e-10)
 
 
