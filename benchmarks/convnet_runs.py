@@ -9,6 +9,7 @@ a share of the images below 1, for a quick trial, rows are printed but not kept.
 import argparse
 import csv
 import itertools
+import math
 import os
 import sys
 import time
@@ -87,7 +88,7 @@ def measure(name, seed, train, validation):
     run = nb.fit(make_model, train, one_image, seed, **fit_settings)
     seconds = time.perf_counter() - start
     _, accuracy = nb.evaluate(run.model, validation)
-    load, _, _ = os.getloadavg()
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else math.nan
     values = [as_text(value) for value in settings.values()]
     return [
         name,

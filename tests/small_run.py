@@ -59,7 +59,7 @@ class SmallRun:
 
     names: SimpleNamespace  # the notebook's names: names.test is its test set
     calls: list
-    printed: dict  # {place: text}
+    lines: dict  # {place: lines that are printed there}
 
     def calls_of(self, function, place=None):
         """The calls of a recorded function, everywhere or in one place."""
@@ -85,10 +85,6 @@ class SmallRun:
         answers = self.names.ANSWERS.items()
         return [result for (heading, _), result in answers if words in heading]
 
-    def lines(self, place):
-        """The lines that are printed in a place."""
-        return self.printed[place].splitlines()
-
 
 def small_pictures(folder):
     """Like load_cifar: 1,000 random details, 12 × 12 pixels, of the repository's 20
@@ -104,7 +100,7 @@ def small_pictures(folder):
 def small_run():
     """Run the notebook's code cells; a cell that fails is named in the traceback."""
     namespace = {"__name__": "__main__", "In": []}
-    calls, printed = [], defaultdict(str)
+    calls, lines = [], defaultdict(list)
 
     def recorded(function):
         @functools.wraps(function)
@@ -134,11 +130,12 @@ def small_run():
             output = io.StringIO()
             with contextlib.redirect_stdout(output):
                 exec(compile(source, f"<cell {cell_id}>", "exec"), namespace)
+            text = re.sub(r"[^\n]*\r", "", output.getvalue())  # no progress bars
             for place in section, cell_id:
-                printed[place] += re.sub(r"[^\n]*\r", "", output.getvalue())
+                lines[place] += text.splitlines()
             for name in replacements.keys() & namespace.keys():
                 namespace[name] = replacements.pop(name)(namespace[name])
-    return SmallRun(SimpleNamespace(**namespace), list(calls), printed)
+    return SmallRun(SimpleNamespace(**namespace), list(calls), lines)
 
 
 # Numbers in texts
@@ -157,7 +154,7 @@ def reports(text, *values):
     """Whether a text has these values, rounded, in this order.
 
     Other numbers may stand between them."""
-    numbers = iter(NUMBER.findall(text))
+    numbers = iter(NUMBER.findall(text))  # each search goes on where the last ended
     return all(any(is_rounded(n, value) for n in numbers) for value in values)
 
 

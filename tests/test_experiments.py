@@ -34,6 +34,20 @@ def bound_and_read(source):
     return bound, read
 
 
+def test_no_name_is_bound_in_several_cells_and_read_in_another():
+    """Then a part of the notebook can be run again, whichever cells have run before."""
+    binding_cells, reading_cells = defaultdict(list), defaultdict(list)
+    for _, cell_id, source in code_cells():
+        bound, read = bound_and_read(source)
+        for name in bound:
+            binding_cells[name].append(cell_id)
+        for name in read - bound:
+            reading_cells[name].append(cell_id)
+    for name, cells in binding_cells.items():
+        if len(cells) > 1:
+            assert not reading_cells[name], f"{name} is bound in {cells}"
+
+
 # Training, validation and test images
 
 
@@ -63,11 +77,6 @@ def test_models_are_evaluated_on_test_images_only_where_results_are_reported(run
             assert may_use_test_set(run, call.section), f"cell {call.cell_id}"
 
 
-def test_training_and_validation_images_are_disjoint(run):
-    train, validation = run.names.train, run.names.validation
-    assert not labels_by_image(train).keys() & labels_by_image(validation).keys()
-
-
 def test_mini_batches_are_drawn_from_training_images(run):
     labels = labels_by_image(run.names.train)
     calls = {id(c.arguments["x"]): c for c in run.calls_of("get_minibatch")}
@@ -91,23 +100,6 @@ def test_fits_are_watched_on_validation_images(run):
             assert labels == watched.y.tolist(), f"cell {call.cell_id}"
 
 
-# A part of the notebook can be run again
-
-
-def test_no_name_is_bound_in_several_cells_and_read_in_another():
-    """Then a part of the notebook can be run again, whichever cells have run before."""
-    binding_cells, reading_cells = defaultdict(list), defaultdict(list)
-    for _, cell_id, source in code_cells():
-        bound, read = bound_and_read(source)
-        for name in bound:
-            binding_cells[name].append(cell_id)
-        for name in read - bound:
-            reading_cells[name].append(cell_id)
-    for name, cells in binding_cells.items():
-        if len(cells) > 1:
-            assert not reading_cells[name], f"{name} is bound in {cells}"
-
-
 # Numbers that are known in advance
 
 
@@ -128,7 +120,7 @@ def test_no_name_is_bound_in_several_cells_and_read_in_another():
     ],
 )
 def test_results_that_the_text_works_out_by_hand_are_printed(run, section, values):
-    assert_reported(run.lines(section), *values)
+    assert_reported(run.lines[section], *values)
 
 
 @pytest.mark.parametrize("point", POINTS)

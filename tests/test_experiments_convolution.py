@@ -95,8 +95,8 @@ def test_target_is_the_output_of_the_given_layer(run, ns, quadratic):
     expected = (quadratic.patches @ quadratic.W0.T).reshape(n_images, height, width, -1)
     np.testing.assert_allclose(ns.target, expected.transpose(0, 3, 1, 2), atol=1e-12)
     assert (n_images, n_filters) == (100, 20)
-    assert_reported(run.lines("5.2"), *ns.W0.shape, *ns.x5.shape, *ns.target.shape)
-    assert_reported(run.lines("5.2"), math.sqrt(np.sum(ns.target**2)))
+    assert_reported(run.lines["5.2"], *ns.W0.shape, *ns.x5.shape, *ns.target.shape)
+    assert_reported(run.lines["5.2"], math.sqrt(np.sum(ns.target**2)))
 
 
 def test_start_is_uniform_from_minus_1_to_1(ns):
@@ -131,11 +131,11 @@ def test_descents_are_those_of_the_quadratic_form(
     ],
 )
 def test_tables_have_the_logs_under_their_names(run, ns, section, log_names):
-    header = next(line for line in run.lines(section) if "½" in line)
+    header = next(line for line in run.lines[section] if "½" in line)
     logs = [getattr(ns, log_names[name]) for name in sorted(log_names, key=header.find)]
     for step in 0, logs[0].index[-1]:
         rows = [log.loc[step] for log in logs if step in log.index]
-        assert_reported(run.lines(section), step, *np.concatenate(rows))
+        assert_reported(run.lines[section], step, *np.concatenate(rows))
 
 
 def test_learned_and_plain_results_are_reported(run, ns, quadratic):
@@ -149,25 +149,14 @@ def test_learned_and_plain_results_are_reported(run, ns, quadratic):
         assert_reported(run.answers("5.5"), *values)
 
 
-def test_the_valley_of_two_weights(run, ns):
-    """Each panel's descent, along the eigenvectors of neighbouring pixels."""
-    left, right = ns.x5[:, 0, :, :-1].ravel(), ns.x5[:, 0, :, 1:].ravel()
-    A = np.array([[left @ left, left @ right], [left @ right, right @ right]])
-    mu, vectors = np.linalg.eigh(A)
-    assert_reported(run.lines("5.4"), 1 - mu[0] / mu[1])
-    rates = mu / mu[1], 2.1 * mu / mu[1], 0.5  # creeping, diverging, straight
-    for ax, rate in zip(run.figure("q5-bowl").axes, rates, strict=True):
-        path = ax.lines[0].get_xydata() @ vectors
-        expected = path[0] * (1 - rate) ** np.arange(len(path))[:, None]
-        np.testing.assert_allclose(path, expected, atol=1e-9)
+def test_what_the_flat_direction_of_two_weights_keeps(run, ns):
+    """For the reds of neighbouring pixels."""
+    pairs = np.stack([ns.x5[:, 0, :, :-1].ravel(), ns.x5[:, 0, :, 1:].ravel()])
+    steep, flat = np.linalg.svd(pairs, compute_uv=False) ** 2
+    assert_reported(run.lines["5.4"], 1 - flat / steep)
 
 
-# Filters
-
-
-def colours(W):
-    """Filters (…, 3, 5, 5) as colours (…, 5, 5, 3): -1 is 0, 0 is grey, 1 is 1."""
-    return np.moveaxis((np.clip(W, -1, 1) + 1) / 2, -3, -1)
+# Filters, eigenvalues, and Question 5 in one picture
 
 
 def test_emerging_filters_are_those_of_their_number_of_steps(run, ns):
@@ -176,26 +165,17 @@ def test_emerging_filters_are_those_of_their_number_of_steps(run, ns):
     for call, after_steps in zip(calls, filters, strict=True):
         *steps, last_label = call.arguments["column_labels"]
         stages = [after_steps[n] for n in steps] + [ns.W0]
-        expected = colours(np.stack(stages, axis=1)[ns.four]).reshape(-1, 5, 5, 3)
-        np.testing.assert_array_equal(call.arguments["images"], expected)
+        weights = np.moveaxis(np.stack(stages, axis=1)[ns.four], 2, -1).clip(-1, 1)
+        shown = 2 * call.arguments["images"] - 1  # from 0 to 1 as colours
+        np.testing.assert_allclose(shown, weights.reshape(-1, 5, 5, 3), atol=1e-12)
         assert last_label == "true"
         assert ("½L²" in call.arguments["title"]) == (after_steps is ns.plain_filters)
-
-
-def test_true_filters_stand_above_the_learned_ones(run, ns):
-    images = run.images("q5-all-filters")["images"]
-    true, learned = images.reshape(2, 2, 10, 5, 5, 3).swapaxes(0, 1)
-    np.testing.assert_array_equal(true.reshape(20, 5, 5, 3), colours(ns.W0))
-    np.testing.assert_array_equal(learned.reshape(20, 5, 5, 3), colours(ns.C.W))
-
-
-# The spectrum, and Question 5 in one picture
 
 
 def test_eigenvalues_are_reported(run, quadratic):
     high, low = quadratic.eigenvalues[[0, -1]]
     mean_patch = quadratic.patches.mean(axis=0)
-    lines = run.lines("5.7")
+    lines = run.lines["5.7"]
     assert_reported(lines, high, low)
     assert_reported(lines, high / low)
     assert_reported(lines, len(quadratic.patches) * np.sum(mean_patch**2))
@@ -209,8 +189,8 @@ def test_what_plain_descent_learns_is_reported(run, quadratic):
     delta = along[:, few] @ quadratic.eigenvectors[:, few].T
     of_few = np.square(measures(quadratic, delta))
     of_all = np.square(measures(quadratic, quadratic.start))
-    assert_reported(run.lines("5.7"), few.sum(), 75)
-    assert_reported(run.lines("5.7"), *np.round(100 * of_few / of_all))
+    assert_reported(run.lines["5.7"], few.sum(), 75)
+    assert_reported(run.lines["5.7"], *np.round(100 * of_few / of_all))
 
 
 @pytest.fixture(params=[0, 1], ids=["L2 distance", "filter error"])

@@ -139,7 +139,7 @@ def test_networks_are_trained_on_distorted_digits(run, ns):
         assert arguments["train"] is ns.train
         assert arguments["batches"] is ns.distorted_minibatch
         assert {name: arguments[name] for name in settings} == settings
-        lines = [line for line in run.lines("further-train") if class_name in line]
+        lines = [line for line in run.lines["further-train"] if class_name in line]
         accuracies = accuracy(model, ns.train), accuracy(model, ns.validation)
         assert_reported(lines, *accuracies)
 
@@ -150,16 +150,14 @@ def test_networks_are_trained_on_distorted_digits(run, ns):
 @pytest.fixture(scope="module")
 def scores_of(ns):
     """{name in `models`: function that gives the scores of images}."""
-    functions = {
-        "linear": ns.one_hot_model.predict,
-        "softmax": ns.softmax_model.forward,
-        "256": ns.mlp_model.forward,
-        "800": ns.wide_run.model.forward,
-        "ConvNet": ns.convnet_run.model.forward,
-    }
-    pairs = zip(ns.models, functions.items(), strict=True)
-    assert all(word in name for name, (word, _) in pairs)
-    return dict(zip(ns.models, functions.values(), strict=True))
+    functions = [
+        ns.one_hot_model.predict,
+        ns.softmax_model.forward,
+        ns.mlp_model.forward,
+        ns.wide_run.model.forward,
+        ns.convnet_run.model.forward,
+    ]
+    return dict(zip(ns.models, functions, strict=True))
 
 
 def test_models_are_compared_on_the_test_set(run, ns, scores_of):

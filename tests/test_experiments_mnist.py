@@ -59,21 +59,7 @@ def assert_fit(run, model, **settings):
     assert {name: arguments[name] for name in settings} == settings
 
 
-# Data, initial loss, and the loop of section 1.6
-
-
-def test_sizes_of_training_and_validation_sets(run, ns):
-    assert 3 * len(ns.train.y) == 7 * len(ns.validation.y)
-    for dataset in ns.train, ns.validation:
-        assert_reported(run.lines("1.1"), *dataset.x.shape, *dataset.y.shape)
-
-
-def test_initial_loss_and_accuracy(run, ns):
-    (call,) = run.calls_of("evaluate", "q1-first-loss")
-    assert call.arguments["dataset"] is ns.train
-    scores = ns.train.x @ call.arguments["model"].W
-    loss, percentage = loss_of(scores, ns.train.y), accuracy_of(scores, ns.train.y)
-    assert_reported(run.lines("1.5"), loss, percentage, math.log(10))
+# The loop of section 1.6, first runs, and initial weights
 
 
 def test_the_bare_loop_takes_the_sheets_steps(run, ns):
@@ -85,12 +71,12 @@ def test_the_bare_loop_takes_the_sheets_steps(run, ns):
         for x, y in ns.get_minibatch(**epoch.arguments | {"rng": rng}):
             if step in ns.snapshots:
                 np.testing.assert_allclose(ns.snapshots[step], W, atol=3e-6)
-                assert_reported(run.lines("1.6"), step, loss_of(x @ W, y))
+                assert_reported(run.lines["1.6"], step, loss_of(x @ W, y))
             G = softmax(x @ W, axis=1) - np.eye(10)[y]
             W = W - ns.alpha * (x.T @ G + lam * 2 * W)
             step += 1
     np.testing.assert_allclose(ns.classifier.W, W, atol=3e-6)
-    assert_reported(run.lines("1.6"), step, accuracy(ns.classifier, ns.validation))
+    assert_reported(run.lines["1.6"], step, accuracy(ns.classifier, ns.validation))
 
 
 def test_templates_are_the_weights_after_their_number_of_steps(run, ns):
@@ -105,13 +91,10 @@ def test_templates_are_the_weights_after_their_number_of_steps(run, ns):
         np.testing.assert_allclose(scale * templates, weights, rtol=1e-4)
 
 
-# First runs, and initial weights (1.7)
-
-
 def test_first_run(run, ns, question):
-    model, lines = question.first_run.model, run.lines(question.sections.first)
+    model, lines = question.first_run.model, run.lines[question.sections.first]
     assert_fit(run, model, make_model=question.make_model, **question.guess)
-    assert_reported(lines, accuracy(model, ns.validation))
+    assert_reported(lines[-1:], accuracy(model, ns.validation))
     for epoch, values in question.first_run.log.iterrows():
         assert_reported(lines, epoch, *values)
 
@@ -189,7 +172,7 @@ def test_the_pair_beyond_the_grid(run, ns):
     assert_fit(run, ns.beyond_run.model, make_model=ns.make_mlp, **settings)
     for values, model in (ns.mlp_best, chosen["model"]), (halved, ns.beyond_run.model):
         percentage = accuracy(model, ns.validation)
-        assert_reported(run.lines("3.4"), *values.values(), percentage)
+        assert_reported(run.lines["3.4"], *values.values(), percentage)
 
 
 # Test accuracy, and classes
@@ -207,7 +190,7 @@ def test_the_first_chosen_run_is_evaluated_on_the_test_set(run, ns, question):
 
 def test_the_paired_difference_of_both_models(run, ns):
     difference = paired_difference(ns.mlp_correct, ns.softmax_correct)
-    assert_reported(run.lines("3.5"), *difference)
+    assert_reported(run.lines["3.5"], *difference)
 
 
 def test_best_and_worst_class(run, ns, question):
@@ -223,7 +206,7 @@ def test_best_and_worst_class(run, ns, question):
     assert reports(answer, best, *intervals[0], worst, *intervals[1])
     mistakes = question.predictions[(ns.test.y == worst) & ~question.correct]
     counts = np.bincount(mistakes)
-    lines = run.lines(question.sections.classes)
+    lines = run.lines[question.sections.classes]
     assert_reported(lines, worst, counts.argmax(), counts.max())
 
 
@@ -274,7 +257,7 @@ def test_accuracies_beside_scikit_learn(run, ns):
     assert "rounded" in rounded and "one-hot" in one_hot and "Logistic" in logistic
 
 
-# Less training data
+# Less training data, and one digit
 
 
 def test_smaller_sets_have_the_chosen_settings_and_a_larger_lambda(run, ns, question):
@@ -304,9 +287,6 @@ def test_accuracy_by_percentage_is_measured_on_the_test_set(run, ns, question):
         assert trials["test_accuracy"].tolist() == pytest.approx(accuracies)
         reported += [percentage, np.mean(accuracies)]
     assert_reported(run.answers(question.sections.bonus), *reported)
-
-
-# One digit, forward and backward
 
 
 def test_one_digit_forward_and_backward(run, ns):

@@ -81,7 +81,6 @@ def tuning(nb, displayed):
 def test_show_tuning_draws_means_over_the_seeds(tuning):
     (validation, gap), _ = tuning
     assert "validation" in validation.get_ylabel()
-    assert "training − validation" in gap.get_ylabel()
     assert texts(gap.get_legend().get_texts()) == ["0.5", "0"]
     expected = [[81, 92], [86, math.nan]], [[9.5, 0.5], [8.5, math.nan]]
     for ax, means in zip((validation, gap), expected, strict=True):

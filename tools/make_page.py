@@ -82,7 +82,7 @@ def make_page(notebook):
 
 
 def write_files(contents):
-    """Write {path: bytes}, each file as a whole, or none of them if one fails."""
+    """Write {path: bytes}, each file as a whole; none if one cannot be prepared."""
     drafts = {path: path.with_name(f"{path.name}.tmp") for path in contents}
     try:
         for path, draft in drafts.items():

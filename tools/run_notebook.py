@@ -184,7 +184,7 @@ def prepare(notebook, folder, args):
             if args.save and not cell.source.startswith("SHARE = 1.0"):
                 sys.exit("--save needs SHARE = 1.0 in the cell tagged `parameters`.")
             if args.quick:
-                cell.source = "SHARE = 0.05"
+                cell.source = re.sub(r"(?m)^SHARE = \S+", "SHARE = 0.05", cell.source)
     notebook.metadata["code_sha256"] = code_hash(notebook)
     (folder / "build").mkdir(exist_ok=True)
 
