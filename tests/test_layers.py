@@ -197,6 +197,18 @@ def test_warp_agrees_with_scipy(nb, rng, reach):
         np.testing.assert_allclose(warped[n].reshape(28, 28), expected, atol=1e-5)
 
 
+def test_displacement_basis(nb):
+    """Gaussian bumps whose squares add up to 1 at each pixel; row, column, constant."""
+    bumps, affine = np.split(nb.displacement_basis().astype(float), [-3])
+    np.testing.assert_allclose(np.sum(bumps**2, axis=0), 1, atol=1e-5)
+    # The logarithm of the ratio of two Gaussians is linear, with slope -distance / σ².
+    logs = np.log(bumps.reshape(6, 6, 28, 28))
+    slopes = np.diff(logs[0, 0] - logs[0, 1])
+    np.testing.assert_allclose(slopes, -7.5 / 6**2, rtol=0.01)
+    row, column = np.indices((28, 28)).reshape(2, 784) - 13.5
+    np.testing.assert_allclose(affine, [row, column, np.ones(784)], rtol=1e-6)
+
+
 def test_displacements_have_the_sizes_of_the_text(nb, rng):
     """Bumps have normal, the affine part has uniform coefficients. (On unit vectors,
     fields are their coefficients.)"""
