@@ -79,7 +79,6 @@ def test_layers_refuse_wrong_images(nb, kind, shape):
         nb.conv2d_naive(x, layer.W, layer.b)
 
 
-@both_layers
 def test_set_weights_copies_the_weights(nb, rng):
     layer, weights = nb.Convolution_Layer(2, 3, 3), rng.random((3, 2, 3, 3), np.float32)
     layer.set_weights(weights)
@@ -88,6 +87,7 @@ def test_set_weights_copies_the_weights(nb, rng):
     np.testing.assert_array_equal(layer.W, expected)
 
 
+@both_layers
 @pytest.mark.parametrize(
     "shape", [(3, 2, 3, 4), (2, 3, 3, 3), (1, 2, 3, 3), (3, 1, 1, 1), ()], ids=str
 )
