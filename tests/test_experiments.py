@@ -1,11 +1,13 @@
 """Rules for all experiments: which images are used for what, and which names a cell may
 use. Numbers that the text works out by hand, and those of Question 2."""
 
+import json
 import math
 import symtable
 from collections import defaultdict
 
 import pytest
+from load_definitions import NOTEBOOK
 from references import POINTS, exact
 from small_run import assert_reported, code_cells, small_run
 
@@ -18,6 +20,14 @@ TEST_NAMES |= {"mlp_predictions", "mlp_correct"}
 @pytest.fixture(scope="module")
 def run():
     return small_run()
+
+
+def test_answers_are_recorded_under_headings_of_the_notebook(run):
+    """Otherwise, their links on page 1 lead nowhere."""
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    lines = [line.strip() for cell in cells for line in cell["source"]]
+    headings = {line.lstrip("# ") for line in lines if line.startswith("#")}
+    assert {heading for heading, _ in run.names.ANSWERS} <= headings
 
 
 def bound_and_read(source):
