@@ -4,6 +4,7 @@ All code cells run unchanged, in order and in one namespace. Only the amount of 
 differs, and some functions also keep a record of their calls."""
 
 import contextlib
+import copy
 import functools
 import inspect
 import io
@@ -107,6 +108,9 @@ def small_run():
         def call_and_record(*args, **kwargs):
             bound = inspect.signature(function).bind(*args, **kwargs)
             bound.apply_defaults()
+            for name, value in bound.arguments.items():
+                if isinstance(value, np.random.Generator):  # in its present state
+                    bound.arguments[name] = copy.deepcopy(value)
             result = function(*args, **kwargs)
             place = section, cell_id
             calls.append(Call(function.__name__, *place, bound.arguments, result))

@@ -193,6 +193,13 @@ def test_what_plain_descent_learns_is_reported(run, quadratic):
     assert_reported(run.lines["5.7"], *np.round(100 * of_few / of_all))
 
 
+def test_eigenvalues_are_drawn_in_decreasing_order(run, quadratic):
+    (line,) = run.figure("q5-spectrum-show").axes[0].lines
+    values = dict(zip(*line.get_data(), strict=True))
+    expected = sorted(quadratic.eigenvalues, reverse=True)
+    assert [values[k] for k in range(1, 76)] == pytest.approx(expected, rel=1e-6)
+
+
 @pytest.fixture(params=[0, 1], ids=["L2 distance", "filter error"])
 def curves(run, request):
     """The panel's number, and its curves {(loss, line style): points}. The loss is

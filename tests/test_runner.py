@@ -86,6 +86,15 @@ def test_save_saves_nothing_if_the_notebook_was_edited(tmp_path):
     assert not (tmp_path / "docs").exists()
 
 
+def test_save_refuses_a_part_of_the_images(tmp_path):
+    path = make_notebook(tmp_path, CELLS | {"share": "SHARE = 0.5"})
+    before = path.read_bytes()
+    tool = start(path, "--save")
+    _, err = tool.communicate(timeout=60)
+    assert tool.returncode == 1 and len(err.splitlines()) == 1
+    assert path.read_bytes() == before and not (tmp_path / "docs").exists()
+
+
 def test_quick_uses_a_twentieth_of_the_images_and_its_own_file_names(tmp_path):
     tool = start(make_notebook(tmp_path, {"share": "SHARE = 1.0"}), "--quick")
     tool.communicate(timeout=300)

@@ -268,8 +268,8 @@ def test_table_of_accuracies_is_shown(section, rows, column):
 @items((14, "1.9"), (33, "3.5"))
 def test_test_accuracy_is_reported_with_an_interval(section):
     (result,) = section.answers.values()
-    accuracy, low, high, *_ = read_numbers(result)
-    assert 50 < low < accuracy < high < 100
+    accuracy, level, low, high, *_ = read_numbers(result)
+    assert level == 95 and 50 < low < accuracy < high < 100
 
 
 @items((15, "1.10"), (34, "3.6"))
