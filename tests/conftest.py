@@ -7,6 +7,7 @@ import nbformat
 import numpy as np
 import pytest
 from load_definitions import NOTEBOOK, load_definitions  # in tools/: see pyproject.toml
+from small_run import small_run
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +24,18 @@ def saved():
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(notebook)
     return notebook
+
+
+@pytest.fixture(scope="session")
+def run():
+    """A run of the whole notebook on few images."""
+    return small_run()
+
+
+@pytest.fixture(scope="session")
+def ns(run):
+    """The names that this run leaves behind."""
+    return run.names
 
 
 @pytest.fixture

@@ -9,17 +9,12 @@ from collections import defaultdict
 import pytest
 from load_definitions import NOTEBOOK
 from references import POINTS, exact
-from small_run import assert_reported, code_cells, small_run
+from small_run import assert_reported, code_cells
 
 # Sections of Questions 1 and 3 that show or report results on the test set
 REPORT = {"1.1", "1.9", "1.10", "1.11", "1.13", "3.5", "3.6", "3.8"}
 TEST_NAMES = {"test", "model_correct", "softmax_predictions", "softmax_correct"}
 TEST_NAMES |= {"mlp_predictions", "mlp_correct"}
-
-
-@pytest.fixture(scope="module")
-def run():
-    return small_run()
 
 
 def test_answers_are_recorded_under_headings_of_the_notebook(run):

@@ -9,18 +9,7 @@ import numpy as np
 import pytest
 from references import patches_by_loop
 from scipy import ndimage
-from small_run import assert_reported, small_run
-
-
-@pytest.fixture(scope="module")
-def run():
-    return small_run()
-
-
-@pytest.fixture(scope="module")
-def ns(run):
-    return run.names
-
+from small_run import assert_reported
 
 # Question 4
 

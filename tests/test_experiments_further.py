@@ -14,17 +14,7 @@ from references import (
     wilson_interval,
 )
 from saved_notebook import read_numbers
-from small_run import assert_reported, small_run
-
-
-@pytest.fixture(scope="module")
-def run():
-    return small_run()
-
-
-@pytest.fixture(scope="module")
-def ns(run):
-    return run.names
+from small_run import assert_reported
 
 
 def accuracy(model, dataset):

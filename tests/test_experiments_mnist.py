@@ -10,23 +10,13 @@ import pytest
 from references import accuracy_of, loss_of, paired_difference, wilson_interval
 from saved_notebook import read_numbers
 from scipy.special import softmax
-from small_run import assert_reported, reports, small_run
+from small_run import assert_reported, reports
 
 Sections = namedtuple("Sections", "first tuning test classes bonus")
 SECTIONS = {
     "softmax": Sections("1.6", "1.8", "1.9", "1.10", "1.13"),
     "mlp": Sections("3.3", "3.4", "3.5", "3.6", "3.8"),
 }
-
-
-@pytest.fixture(scope="module")
-def run():
-    return small_run()
-
-
-@pytest.fixture(scope="module")
-def ns(run):
-    return run.names
 
 
 @pytest.fixture(params=["softmax", "mlp"])
