@@ -96,9 +96,9 @@ def test_start_is_uniform_from_minus_1_to_1(ns):
 @pytest.mark.parametrize(
     ("kind", "log_name", "filters_name"),
     [
-        ("L", "log_L", "filters_L"),
-        ("½L²", "log_half_L2", "plain_filters"),
-        ("halving", "log_halving", "halving_filters"),
+        ("L", "L_log", "filters_L"),
+        ("½L²", "half_L2_log", "plain_filters"),
+        ("halving", "halving_log", "halving_filters"),
     ],
 )
 def test_descents_are_those_of_the_quadratic_form(
@@ -115,8 +115,8 @@ def test_descents_are_those_of_the_quadratic_form(
 @pytest.mark.parametrize(
     ("section", "log_names"),
     [
-        ("5.3", {"on L": "log_L", "on ½L²": "log_half_L2"}),
-        ("5.5", {"η = ½": "log_halving", "η = 1": "log_newton"}),
+        ("5.3", {"on L": "L_log", "on ½L²": "half_L2_log"}),
+        ("5.5", {"η = ½": "halving_log", "η = 1": "newton_log"}),
     ],
 )
 def test_tables_have_the_logs_under_their_names(run, ns, section, log_names):
@@ -130,7 +130,7 @@ def test_tables_have_the_logs_under_their_names(run, ns, section, log_names):
 def test_learned_and_plain_results_are_reported(run, ns, quadratic):
     """For the filter error and for the L2 distance: with A⁻¹, on L, on ½L², at the
     start."""
-    newton = ns.log_newton.to_numpy()[-1]
+    newton = ns.newton_log.to_numpy()[-1]
     on_L = measures(quadratic, descend(quadratic, "L", 100)[-1])
     on_half_L2 = measures(quadratic, descend(quadratic, "½L²", 100)[-1])
     start = measures(quadratic, quadratic.start)
@@ -202,7 +202,7 @@ def curves(run, request):
 
 def test_solid_curves_are_the_measured_descents(ns, curves):
     panel, curves = curves
-    logs = {"L": ns.log_L, "½L²": ns.log_half_L2, "": ns.log_halving}
+    logs = {"L": ns.L_log, "½L²": ns.half_L2_log, "": ns.halving_log}
     for loss, log in logs.items():
         steps, values = curves[loss, "-"].T
         np.testing.assert_array_equal(steps, log.index[1:])

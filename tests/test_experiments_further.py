@@ -51,7 +51,7 @@ def test_bugs_are_caught_by_the_limits_of_their_checks(run, ns):
         ]
     )
     assert caught[:, 0].all()
-    assert_reported(run.answers("Seven bugs"), *caught.sum(axis=0))
+    assert_reported(run.lines["bugs-figure"], *caught.sum(axis=0))
     ax = run.figure("bugs-figure").axes[0]
     coloured = np.reshape(ax.collections[0].get_array(), caught.shape)
     np.testing.assert_array_equal(coloured, caught)
@@ -109,7 +109,7 @@ def test_optimisers_on_the_quadratic_form(ns):
         rules = {"momentum": ns.momentum(rate), "Adam": ns.adam(rate)}
         update_rule = rules.get(name.split(",")[0], lambda grad, rate=rate: rate * grad)
         delta = (ns.W_start - ns.W0).reshape(20, 75)
-        for _ in ns.log_half_L2.index[1:]:
+        for _ in ns.half_L2_log.index[1:]:
             delta = delta - update_rule(delta @ A)
         error = np.linalg.norm(delta) / np.linalg.norm(W0)
         expected = np.linalg.norm(patches @ delta.T), error

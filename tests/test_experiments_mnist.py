@@ -84,7 +84,7 @@ def test_first_run(run, ns, question):
     model, lines = question.first_run.model, run.lines[question.sections.first]
     assert_fit(run, model, make_model=question.make_model, **question.guess)
     assert_reported(lines[-1:], accuracy(model, ns.validation))
-    for epoch, values in question.first_run.log.iterrows():
+    for epoch, values in question.first_run.log[1::2].iterrows():  # 2, 4, …
         assert_reported(lines, epoch, *values)
 
 
