@@ -3,7 +3,6 @@
 import ast
 import re
 from dataclasses import dataclass
-from io import StringIO
 
 import pandas as pd
 
@@ -57,10 +56,12 @@ class Section:
 
     @property
     def tables(self):
-        """The tables that are displayed as HTML, as DataFrames with texts as index."""
-        htmls = [html for html in self.displayed("text/html") if "<table" in html]
-        tables = [pd.read_html(StringIO(html), index_col=0)[0] for html in htmls]
-        return [table.rename(index=str) for table in tables]
+        """The displayed tables: {first word of a row: the numbers after it} for each.
+
+        Standard deviations are left out."""
+        texts = [re.sub(r" ± \S+", "", t) for t in self.displayed("text/plain")]
+        tables = [text.splitlines() for text in texts if not text.startswith("<")]
+        return [dict(map(read_row, lines)) for lines in tables]
 
     def displayed(self, mime_type):
         """The data of one MIME type in the outputs."""
@@ -109,6 +110,12 @@ def read_tuning_tables(text):
     table = pd.DataFrame(rows).astype(float).set_index(0).set_axis(rates, axis=1)
     size = len(table) // 3  # the third block is their difference
     return table.iloc[:size], table.iloc[size : 2 * size]
+
+
+def read_row(line):
+    """Return the first word of a line, and the numbers after it."""
+    first, *others = line.split()
+    return first, read_numbers(" ".join(others))
 
 
 def read_numbers(text):

@@ -12,6 +12,7 @@ def displayed(nb, monkeypatch):
     """The figures and tables that are displayed, in order."""
     displayed = []
     monkeypatch.setattr(nb, "display", lambda thing, **_: displayed.append(thing))
+    monkeypatch.setattr(nb, "show_table", displayed.append)
     return displayed
 
 
@@ -141,3 +142,16 @@ def test_accuracy_vs_percentage_is_tabulated(less_data):
     assert [*test["softmax"]] == ["62.00 ± 2.83", "70.00 ± 0.00"]
     assert [*test["MLP"]] == ["80.00 ± 0.00", "91.00 ± 1.41"]
     assert [*table["training (%)"]["MLP"]] == ["98.00 ± 1.41", "95.00 ± 0.00"]
+
+
+# Tables
+
+
+def test_show_table_keeps_headings_apart(nb, monkeypatch):
+    """It displays text, in which at least two spaces separate the headings."""
+    shown = []
+    monkeypatch.setattr(nb, "display", lambda table: shown.append(repr(table)))
+    nb.show_table(pd.DataFrame({"validation (%)": ["91.0"], "gap (points)": ["1.0"]}))
+    header, row = shown[0].splitlines()
+    assert header.split("  ")[-2:] == ["validation (%)", "gap (points)"]
+    assert row.split() == ["0", "91.0", "1.0"]
