@@ -153,5 +153,5 @@ def test_show_table_keeps_headings_apart(nb, monkeypatch):
     monkeypatch.setattr(nb, "display", lambda table: shown.append(repr(table)))
     nb.show_table(pd.DataFrame({"validation (%)": ["91.0"], "gap (points)": ["1.0"]}))
     header, row = shown[0].splitlines()
-    assert header.split("  ")[-2:] == ["validation (%)", "gap (points)"]
+    assert "validation (%)  gap (points)" in header
     assert row.split() == ["0", "91.0", "1.0"]
