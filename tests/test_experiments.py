@@ -1,10 +1,12 @@
 """Rules for all experiments: which images are used for what, and which names a cell may
 use. Numbers that the text works out by hand, and those of Question 2."""
 
+import ast
+import dis
 import json
 import math
-import symtable
 from collections import defaultdict
+from types import CodeType
 
 import pytest
 from load_definitions import NOTEBOOK
@@ -27,16 +29,18 @@ def test_answers_are_recorded_under_headings_of_the_notebook(run):
 
 def bound_and_read(source):
     """The global names that a cell binds, not by imports, and those that it reads."""
-    top = symtable.symtable(source, "cell", "exec")
-    symbols = top.get_symbols()
-    bound = {s.get_name() for s in symbols if s.is_assigned() and not s.is_imported()}
-    read, tables = set(), [top]
-    for table in tables:  # this list grows: functions, and functions in them
-        tables += table.get_children()
-        for symbol in table.get_symbols():
-            if symbol.is_referenced() and (table is top or symbol.is_global()):
-                read.add(symbol.get_name())
-    return bound, read
+    bound, read = set(), set()
+    codes = [compile(source, "cell", "exec")]
+    for code in codes:  # this list grows: functions, and functions in them
+        codes += [const for const in code.co_consts if isinstance(const, CodeType)]
+        for instruction in dis.get_instructions(code):
+            if instruction.opname in ("LOAD_NAME", "LOAD_GLOBAL"):
+                read.add(instruction.argval)
+            elif instruction.opname == "STORE_NAME" and code is codes[0]:
+                bound.add(instruction.argval)
+    nodes = ast.walk(ast.parse(source))
+    imports = [n for n in nodes if isinstance(n, ast.Import | ast.ImportFrom)]
+    return bound - {a.asname or a.name for node in imports for a in node.names}, read
 
 
 def test_no_name_is_bound_in_several_cells_and_read_in_another():
