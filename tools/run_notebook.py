@@ -1,4 +1,4 @@
-"""Run a copy of a notebook with live progress, about five minutes on two cores.
+"""Run a copy of a notebook with live progress, five to ten minutes on two cores.
 
 The results go to the folder build/ beside it: NAME.ipynb and its page, NAME.html. A
 quick run writes NAME-quick, a run that fails or is stopped NAME-partial.ipynb.
