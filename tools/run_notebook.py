@@ -22,6 +22,7 @@ from subprocess import DEVNULL
 from paths import NOTEBOOK
 
 try:
+    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # or old debuggers warn
     import nbformat
     from code_hash import code_cells, code_hash
     from jupyter_client.kernelspec import KernelSpecManager
