@@ -251,8 +251,8 @@ def test_log_of_a_falling_loss_is_printed(section, loss, measure):
 @items(
     (3, "1.7", "0.001 Xavier", 3, "epoch"),
     (17, "1.11", "ours LogisticRegression", 2, "training test"),
-    (19, "1.13", "20 50 100", 2, "training test"),
-    (36, "3.8", "20 50 100", 2, "training test MLP"),
+    (19, "1.13", "softmax 20 50 100", 2, "training test"),
+    (36, "3.8", "softmax MLP 20 50 100", 2, "training test"),
     arguments=["rows", "count", "words"],
 )
 def test_table_of_accuracies_is_shown(section, rows, count, words):
