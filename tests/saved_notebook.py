@@ -4,8 +4,6 @@ import ast
 import re
 from dataclasses import dataclass
 
-import pandas as pd
-
 NUMBER = re.compile(
     r"(?<![\w.])"  # not inside a word or another number
     r"[-+]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?"
@@ -54,15 +52,6 @@ class Section:
         alts = [o.metadata.get("image/png", {}).get("alt", "") for o in outputs]
         return list(zip(alts, self.displayed("image/png"), strict=True))
 
-    @property
-    def tables(self):
-        """The displayed tables: {first word of a row: the numbers after it} for each.
-
-        Standard deviations are left out."""
-        texts = [re.sub(r" ± \S+", "", t) for t in self.displayed("text/plain")]
-        tables = [text.splitlines() for text in texts if not text.startswith("<")]
-        return [dict(map(read_row, lines)) for lines in tables]
-
     def displayed(self, mime_type):
         """The data of one MIME type in the outputs."""
         data = [output.get("data", {}) for output in self.outputs]
@@ -98,24 +87,6 @@ def read_results(text):
     lines = [line for line in text.splitlines() if line.startswith("|")]
     rows = [line.strip("| ").split(" | ") for line in lines[2:]]
     return {(section, question): result for section, question, result in rows}
-
-
-def read_tuning_tables(text):
-    """Return the mean training and validation accuracies of a table shown as text.
-
-    Their rows are values of one setting, their columns are learning rates."""
-    header, _, *lines = re.sub(r" ± \S+", "", text).splitlines()
-    rates = read_numbers(header)
-    rows = [line.split()[-len(rates) - 1 :] for line in lines]
-    table = pd.DataFrame(rows).astype(float).set_index(0).set_axis(rates, axis=1)
-    size = len(table) // 3  # the third block is their difference
-    return table.iloc[:size], table.iloc[size : 2 * size]
-
-
-def read_row(line):
-    """Return the first word of a line, and the numbers after it."""
-    first, *others = line.split()
-    return first, read_numbers(" ".join(others))
 
 
 def read_numbers(text):
