@@ -13,20 +13,6 @@ POINTS = (2, 4, 1), (9, 14, 3), (128, 42, 666), (52, 14, 28)  # the sheet's, Que
 # Gradients and seeds
 
 
-def finite_difference(function, array, h=1e-5):
-    """The gradient of function() w.r.t. an array, which is changed in place for it."""
-    grad = np.empty_like(array)
-    for index in np.ndindex(array.shape):
-        value = array[index]
-        array[index] = value + h
-        above = function()
-        array[index] = value - h
-        below = function()
-        array[index] = value
-        grad[index] = (above - below) / (2 * h)
-    return grad
-
-
 def assert_gradient(analytic, numerical, bound=1e-7):
     """Assert that two gradients have one shape and a small relative difference."""
     assert np.shape(analytic) == np.shape(numerical)

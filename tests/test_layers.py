@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from references import assert_gradient, assert_seeded, finite_difference, loss_of
+from references import assert_gradient, assert_seeded, loss_of
 from scipy.ndimage import map_coordinates
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
@@ -51,12 +51,12 @@ def gradients_of(layer, x, grad):
     return {name: getattr(layer, f"grad_{name}") for name in names}
 
 
-def test_gradients_of_a_layer(layer_and_input, rng):
+def test_gradients_of_a_layer(nb, layer_and_input, rng):
     layer, x = layer_and_input
     G = rng.standard_normal(layer.forward(x).shape)
     gradients = gradients_of(layer, x, G)
     for name, array in {"input": x, **weights_of(layer)}.items():
-        numerical = finite_difference(lambda: np.sum(G * layer.forward(x)), array)
+        numerical = nb.numerical_gradient(lambda: np.sum(G * layer.forward(x)), array)
         assert_gradient(gradients[name], numerical)
 
 
@@ -114,21 +114,11 @@ NETWORKS = {  # name: (function, shape of the input)
 }
 
 
-def slope(function, array, direction, h=1e-6):
-    """The derivative of function() as an array moves in a direction."""
-    array += h * direction
-    above = function()
-    array -= 2 * h * direction
-    below = function()
-    array += h * direction
-    return (above - below) / (2 * h)
-
-
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("lam", [0, 0.2])
 def test_gradients_of_a_network(nb, rng, name, lam):
-    """Of the mean loss + lam * sum of all W squared; biases are not penalised. Each
-    array is checked by the slope in a random direction."""
+    """Of the mean loss + lam * sum of all W squared; biases are not penalised. Of
+    each array, at most 20 entries are checked."""
     make_network, shape = NETWORKS[name]
     network = make_network(nb, rng)
     x = rng.standard_normal(shape)
@@ -141,9 +131,9 @@ def test_gradients_of_a_network(nb, rng, name, lam):
     options = {"lam": lam} if lam else {}  # by default there is no penalty
     network.backward(nb.loss_backward(y, network.forward(x)), **options)
     for value, gradient in network.parameters():
-        direction = rng.standard_normal(value.shape)
-        numerical = slope(objective, value, direction)
-        assert_gradient(np.sum(direction * gradient), numerical, bound=1e-5)
+        sample = slice(None, None, 1 + value.size // 20)
+        numerical = nb.numerical_gradient(objective, value.reshape(-1)[sample])
+        assert_gradient(gradient.reshape(-1)[sample], numerical, bound=1e-6)
 
 
 def test_scores_of_the_mlp(nb, rng):

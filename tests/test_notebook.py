@@ -132,9 +132,7 @@ def test_pyproject_has_the_requirements():
 
 
 def run_copy(folder):
-    """Run the notebook in a copy of the repository; return the answers.
-
-    There is no network."""
+    """Run the notebook in a copy of the repository, offline; return the answers."""
     ignore = shutil.ignore_patterns("*.tar.gz", "__pycache__")
     for name in "tools", "data":
         shutil.copytree(ROOT / name, folder / name, ignore=ignore)
