@@ -24,18 +24,20 @@ from saved_notebook import NUMBER
 
 SHARE = 0.02  # 840 training images and 360 for validation
 N_TEST = 2000  # images
-RECORDED = "get_minibatch", "evaluate", "fit", "show", "show_images", "show_log"
+RECORDED = "get_minibatch", "evaluate", "fit"
+RECORDED += "show", "show_images", "show_log", "show_table"
 
 
-def code_cells():
-    """(section, id, source) of the notebook's code cells, in order.
+def code_cells(tag=None):
+    """(section, id, source) of the notebook's code cells, or those with a tag.
 
     The section is "" before the first; a heading without a number is its own."""
     section, code = "", []
     for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]:
         source = "".join(cell["source"])
         if cell["cell_type"] == "code":
-            code.append((section, cell["id"], source))
+            if tag is None or tag in cell["metadata"].get("tags", []):
+                code.append((section, cell["id"], source))
         elif heading := re.match(r"### (\d+\.\d+|.+)", source):
             section = heading[1]
     return code
@@ -61,6 +63,7 @@ class SmallRun:
     names: SimpleNamespace  # the notebook's names: names.test is its test set
     calls: list
     lines: dict  # {place: lines that are printed there}
+    drawn_again: list  # calls of show: at the end, cells that only draw run again
 
     def calls_of(self, function, place=None):
         """The calls of a recorded function, everywhere or in one place."""
@@ -112,8 +115,9 @@ def small_run():
                 if isinstance(value, np.random.Generator):  # in its present state
                     bound.arguments[name] = copy.deepcopy(value)
             result = function(*args, **kwargs)
-            place = section, cell_id
-            calls.append(Call(function.__name__, *place, bound.arguments, result))
+            section, cell_id, _ = cell
+            call = Call(function.__name__, section, cell_id, bound.arguments, result)
+            calls.append(call)
             return result
 
         return call_and_record
@@ -129,7 +133,8 @@ def small_run():
         warnings.catch_warnings(action="ignore"),
         joblib.parallel_config(backend="sequential"),  # otherwise nothing is recorded
     ):
-        for section, cell_id, source in code_cells():
+        for cell in code_cells():
+            section, cell_id, source = cell
             namespace["In"].append(source)  # as in Jupyter: section 6.1 reads it
             output = io.StringIO()
             with contextlib.redirect_stdout(output):
@@ -139,7 +144,16 @@ def small_run():
                 lines[place] += text.splitlines()
             for name in replacements.keys() & namespace.keys():
                 namespace[name] = replacements.pop(name)(namespace[name])
-    return SmallRun(SimpleNamespace(**namespace), list(calls), lines)
+        n_calls = len(calls)
+        drawing = {call.cell_id for call in calls if call.function == "show"}
+        for cell in code_cells("hide-input"):
+            _, cell_id, source = cell
+            if cell_id in drawing:
+                with contextlib.redirect_stdout(io.StringIO()):
+                    exec(compile(source, f"<cell {cell_id}>", "exec"), namespace.copy())
+    drawn_again = [call for call in calls[n_calls:] if call.function == "show"]
+    names = SimpleNamespace(**namespace)
+    return SmallRun(names, calls[:n_calls], lines, drawn_again)
 
 
 # Numbers in texts
@@ -154,15 +168,18 @@ def is_rounded(number, value):
     return abs(float(number) - value) <= error
 
 
-def reports(text, *values):
-    """Whether a text has these values, rounded, in this order.
+def first_missing(text, values):
+    """The position of the first value that a text does not have, or their number.
 
-    Other numbers may stand between them."""
+    Values are rounded, and in order; other numbers may stand between them."""
     numbers = iter(NUMBER.findall(text))  # each search goes on where the last ended
-    return all(any(is_rounded(n, value) for n in numbers) for value in values)
+    found = (any(is_rounded(n, value) for n in numbers) for value in values)
+    return [*found, False].index(False)
 
 
 def assert_reported(texts, *values):
-    """Assert that one of the texts reports these values."""
+    """Assert that one of the texts reports these values, or say which is missing."""
     values = [float(value) for value in values]
-    assert any(reports(text, *values) for text in texts), f"{values} not in {texts}"
+    assert texts, f"no text reports {values}"
+    k, text = max((first_missing(text, values), text) for text in texts)
+    assert k == len(values), f"{values[k]} is missing after {values[:k]} in: {text}"

@@ -8,8 +8,13 @@ import math
 from collections import defaultdict
 from types import CodeType
 
+import numpy as np
 import pytest
 from load_definitions import NOTEBOOK
+from matplotlib.collections import Collection
+from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from references import POINTS, exact
 from small_run import assert_reported, code_cells
 
@@ -55,6 +60,23 @@ def test_no_name_is_bound_in_several_cells_and_read_in_another():
     for name, cells in binding_cells.items():
         if len(cells) > 1:
             assert not reading_cells[name], f"{name} is bound in {cells}"
+
+
+def contents(fig):
+    """All texts in a figure, and the data of its lines, images and meshes."""
+    fig.draw_without_rendering()  # tick labels are made here
+    texts = [text.get_text() for text in fig.findobj(Text)]
+    lines = [line.get_xydata() for line in fig.findobj(Line2D)]
+    images = fig.findobj(AxesImage) + fig.findobj(Collection)
+    return texts, lines, [image.get_array() for image in images]
+
+
+def test_figures_stay_the_same_when_their_cells_run_again(run):
+    cells = {call.cell_id for call in run.drawn_again}
+    first = [call for call in run.calls_of("show") if call.cell_id in cells]
+    for call, again in zip(first, run.drawn_again, strict=True):
+        before, after = (contents(c.arguments["fig"]) for c in (call, again))
+        np.testing.assert_equal(after, before, f"the figure of cell {call.cell_id}")
 
 
 # Training, validation and test images
@@ -112,6 +134,11 @@ def test_fits_are_watched_on_validation_images(run):
 # Numbers that are known in advance
 
 
+def test_a_value_that_is_not_reported_is_named():
+    with pytest.raises(AssertionError, match=r"3.0 is missing .* 1, 2$"):
+        assert_reported(["3", "1, 2"], 1, 3)
+
+
 @pytest.mark.parametrize(
     ("section", "values"),
     [
@@ -142,3 +169,26 @@ def test_gradients_at_the_points_of_the_sheet(run, point):
     assert numerical == pytest.approx(gradient, rel=1e-6, abs=1e-10)
     lines = "<br>".join(run.answers("2.4")).split("<br>")
     assert_reported(lines, *point, *gradient)
+
+
+def test_numbers_on_the_arrows_of_the_graph(run, ns):
+    """On each arrow its value in blue; in orange, how f changes if only this arrow
+    brings a new one."""
+    texts = run.figure("q2-draw").axes[0].texts
+    texts = [text for text in texts if text.get_color() in (ns.BLUE, ns.ORANGE)]
+    func, inputs = ns.Func(), {"x": 2.25, "y": 4, "z": 1, "half": 0.5}
+    func.forward(2.25, 4, 1)
+    expected = {("f", "", 0): (func.values["f"], 1)}  # {arrow: its two numbers}
+    for name, (node, *sources) in func.nodes.items():
+        for k, source in enumerate(sources):
+            ends = [*sources[:k], "new", *sources[k + 1 :]]
+            graph = ns.Graph(func.nodes | {name: (node, *ends)})
+            value = func.values[source]
+            above = graph.forward(**inputs, new=value + 1e-6)
+            below = graph.forward(**inputs, new=value - 1e-6)
+            expected[source, name, k] = value, (above - below) / 2e-6
+    pairs = zip(texts[::2], texts[1::2], strict=True)
+    for (blue, orange), arrow in zip(pairs, expected, strict=True):
+        shown = float(blue.get_text()), float(orange.get_text())
+        assert shown == pytest.approx(expected[arrow], rel=0.005, abs=1e-8), arrow
+        assert (blue.get_color(), orange.get_color()) == (ns.BLUE, ns.ORANGE), arrow

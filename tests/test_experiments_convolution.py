@@ -3,13 +3,18 @@ again on the quadratic form of Question 5."""
 
 import math
 import re
+import shutil
+from functools import partial
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from load_definitions import ROOT, definition_source
 from references import patches_by_loop
-from scipy import ndimage
-from small_run import assert_reported
+from saved_notebook import read_numbers
+from scipy import ndimage, signal
+from small_run import assert_reported, code_cells
 
 # Question 4
 
@@ -29,6 +34,50 @@ def test_blurred_images(run, ns, figure, n):
     sigmas = 0, ns.sigma, ns.sigma, 0
     expected = ndimage.gaussian_filter(images, sigmas, mode="nearest")
     np.testing.assert_allclose(blurred, expected, atol=1e-12)
+
+
+def test_a_convolution_in_numbers(run):
+    """Each row: two arrays and their convolution; in words, its entry in a frame."""
+    texts = [text.get_text() for text in run.figure("q4-picture").axes[0].texts]
+    numbers = [int(text) for text in texts if text.isdigit()]
+    sizes = np.array([4, 2, 3, 5, 2, 4, 4, 3, 2])
+    panels = np.split(numbers, np.cumsum(sizes**2)[:-1])
+    panels = [p.reshape(size, size) for p, size in zip(panels, sizes, strict=True)]
+    image, K, G = panels[0], panels[1], panels[7]
+    expected = [image, K, signal.correlate2d(image, K, "valid")]
+    expected += [np.pad(G, 1), K[::-1, ::-1], signal.convolve2d(G, K)]
+    expected += [image, G, signal.correlate2d(image, G, "valid")]
+    np.testing.assert_equal(panels, expected, "the nine panels, row by row")
+    lines = [text for text in texts if "=" in text]
+    for row, line in zip(range(0, 9, 3), lines, strict=True):
+        left, middle, right = panels[row : row + 3]
+        frame = left[1 : 1 + len(middle), 1 : 1 + len(middle)]
+        factors = np.stack([frame, middle], axis=-1)[frame * middle != 0]
+        assert read_numbers(line) == [*factors.ravel(), right[1, 1]]
+
+
+def test_pixels_that_two_outputs_read(run):
+    """Those of output 1 count 1, those of output 2 count 2."""
+    for ax in run.figure("q4-geometry").axes:
+        title = ax.get_title()
+        stride, dilation, *n_outputs = map(int, read_numbers(title))
+        expected = np.zeros((7, 7))
+        for output, u, v in np.ndindex(2, 3, 3):
+            expected[u * dilation, output * stride + v * dilation] += output + 1
+        read_by = ax.collections[0].get_array().reshape(7, 7)
+        np.testing.assert_array_equal(read_by, expected, title)
+        assert n_outputs == 2 * [len(range(0, 7 - 2 * dilation, stride))], title
+
+
+def test_gaussian_filters_are_shown(run, ns):
+    """On the left one plane that is not 0, on the right all nine."""
+    bell = ndimage.gaussian_filter(np.pad([[1.0]], 6), ns.sigma)
+    left = run.figure("q4-filters-show").axes[0]
+    assert left.get_title() == "red to red"
+    np.testing.assert_allclose(left.images[0].get_array(), bell, atol=1e-12)
+    planes = run.images("q4-filters-show")["images"].reshape(3, 3, 13, 13)
+    expected = np.eye(3)[:, :, None, None] * bell
+    np.testing.assert_allclose(planes, expected, atol=1e-12)
 
 
 # Question 5: the descents
@@ -138,11 +187,18 @@ def test_learned_and_plain_results_are_reported(run, ns, quadratic):
         assert_reported(run.answers("5.5"), *values)
 
 
-def test_what_the_flat_direction_of_two_weights_keeps(run, ns):
-    """For the reds of neighbouring pixels."""
+def test_descents_of_two_weights(run, ns):
+    """For the reds of neighbouring pixels, with the rates of the titles."""
     pairs = np.stack([ns.x5[:, 0, :, :-1].ravel(), ns.x5[:, 0, :, 1:].ravel()])
-    steep, flat = np.linalg.svd(pairs, compute_uv=False) ** 2
-    assert_reported(run.lines["5.4"], 1 - flat / steep)
+    V, singular_values, _ = np.linalg.svd(pairs, full_matrices=False)
+    steepness = (singular_values / singular_values[0]) ** 2  # μ / largest μ
+    assert_reported(run.lines["5.4"], 1 - steepness[1])
+    kept = {"1/μ": 1 - steepness, "2.1/μ": 1 - 2.1 * steepness, "½": np.full(2, 0.5)}
+    for ax, rate in zip(run.figure("q5-bowl").axes, kept, strict=True):
+        path, title = ax.lines[0].get_xydata(), ax.get_title()
+        left = kept[rate] ** np.arange(len(path))[:, None]
+        np.testing.assert_allclose(path, path[0] @ V * left @ V.T, err_msg=title)
+        assert rate in title and f"{len(path) - 1} steps" in title
 
 
 # Filters, eigenvalues, and Question 5 in one picture
@@ -200,15 +256,6 @@ def curves(run, request):
     return request.param, curves
 
 
-def test_solid_curves_are_the_measured_descents(ns, curves):
-    panel, curves = curves
-    logs = {"L": ns.L_log, "½L²": ns.half_L2_log, "": ns.halving_log}
-    for loss, log in logs.items():
-        steps, values = curves[loss, "-"].T
-        np.testing.assert_array_equal(steps, log.index[1:])
-        np.testing.assert_array_equal(values, log.iloc[1:, panel])
-
-
 def test_dashed_curves_continue_them_as_calculated(quadratic, curves):
     """On ½L² by the eigenvalues, on L by repeated steps."""
     panel, curves = curves
@@ -226,3 +273,30 @@ def test_dashed_curves_continue_them_as_calculated(quadratic, curves):
         assert value == pytest.approx(expected, rel=1e-4)
     for loss in "½L²", "L":
         assert curves[loss, "--"][0] == pytest.approx(curves[loss, "-"][-1])
+
+
+def test_the_descent_that_halves_is_drawn(quadratic, curves):
+    panel, curves = curves
+    start = measures(quadratic, quadratic.start)[panel]
+    steps, values = curves["", "-"].T
+    np.testing.assert_allclose(values, start * 0.5**steps, rtol=1e-3)
+
+
+# With the sample of CIFAR-10 alone
+
+
+def test_questions_4_and_5_run_with_twenty_images(nb, monkeypatch, tmp_path):
+    """Without a network. 4.4 reports how many images it compares."""
+    (tmp_path / "data").mkdir()
+    shutil.copy(ROOT / "data" / "cifar10_sample.bin", tmp_path / "data")
+    shutil.copy(ROOT / "C0_weights.npy", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(nb, "ANSWERS", {})
+    download = Mock(side_effect=ConnectionError)
+    names = vars(nb) | {"load_cifar": partial(nb.load_cifar, download=download)}
+    for section, cell_id, source in code_cells():
+        if "4" < section < "6" and source not in definition_source():
+            exec(compile(source, f"<cell {cell_id}>", "exec"), names)
+    assert len(names["cifar"]) == 20
+    (result,) = (r for (heading, _), r in nb.ANSWERS.items() if heading[:3] == "4.4")
+    assert read_numbers(result)[0] == 20, result

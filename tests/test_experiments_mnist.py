@@ -10,7 +10,7 @@ import pytest
 from references import accuracy_of, loss_of, paired_difference, wilson_interval
 from saved_notebook import read_numbers
 from scipy.special import softmax
-from small_run import assert_reported, reports
+from small_run import assert_reported
 
 Sections = namedtuple("Sections", "first tuning test classes bonus")
 SECTIONS = {
@@ -195,11 +195,20 @@ def test_best_and_worst_class(run, ns, question):
     accuracies = [np.mean(c) for c in correct]
     best, worst = np.argmax(accuracies), np.argmin(accuracies)
     intervals = wilson_interval(correct[best]), wilson_interval(correct[worst])
-    assert reports(answer, best, *intervals[0], worst, *intervals[1])
+    assert_reported([answer], best, *intervals[0], worst, *intervals[1])
     mistakes = question.predictions[(ns.test.y == worst) & ~question.correct]
     counts = np.bincount(mistakes)
     lines = run.lines[question.sections.classes]
     assert_reported(lines, worst, counts.argmax(), counts.max())
+
+
+def test_table_of_classes(run, ns, question):
+    (call,) = run.calls_of("show_table", question.sections.classes)
+    table = call.arguments["table"]
+    rows = table.loc[["accuracy (%)", "95% CI low", "95% CI high"]]
+    for k, name in enumerate(ns.CLASS_NAMES):
+        interval = wilson_interval(question.correct[ns.test.y == k])
+        assert rows[name].tolist() == pytest.approx(interval), f"class {name}"
 
 
 def test_the_confusion_matrix_counts_test_images(run, ns):
@@ -299,7 +308,7 @@ def test_one_digit_forward_and_backward(run, ns):
     expected |= {"∂L/∂s": p - Y, "∂L/∂p": -Y / p}
 
     fig = run.figure("q3-digit")
-    assert reports(fig.get_suptitle(), y[k], p.argmax(), -math.log(p_true[k]))
+    assert_reported([fig.get_suptitle()], y[k], p.argmax(), -math.log(p_true[k]))
     for ax in fig.axes:
         symbol = ax.get_title().split("\n")[-1].split(" = ")[0]
         bars = [bar.get_width() for bar in ax.patches]
