@@ -1,7 +1,8 @@
 """The whole notebook, run once on few images, for the tests of its experiments.
 
 All code cells run unchanged, in order and in one namespace. Only the amount of data
-differs, and some functions also keep a record of their calls."""
+differs, and some functions also keep a record of their calls. At the end, the cells
+that only draw run again."""
 
 import contextlib
 import copy

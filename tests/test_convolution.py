@@ -7,8 +7,10 @@ from functools import partial
 
 import numpy as np
 import pytest
-from load_definitions import ROOT
+from load_definitions import ROOT, definition_source
+from saved_notebook import read_numbers
 from scipy.signal import correlate
+from small_run import code_cells
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
@@ -148,6 +150,20 @@ def test_load_cifar_takes_the_sample_without_a_complete_file(nb, folder, capsys,
     images, labels = nb.load_cifar(str(folder), download=fail_to_download)
     assert_images_of(images, labels, np.fromfile(SAMPLE, np.uint8).reshape(20, 3073))
     assert "sample" in capsys.readouterr().out
+
+
+def test_questions_4_and_5_run_with_the_sample_alone(nb, folder, monkeypatch):
+    """Section 4.4 reports how many images it compares."""
+    shutil.copy(ROOT / "C0_weights.npy", folder.parent)
+    monkeypatch.chdir(folder.parent)
+    monkeypatch.setattr(nb, "ANSWERS", {})
+    load_cifar = partial(nb.load_cifar, download=fail_to_download)
+    names = vars(nb) | {"load_cifar": load_cifar}
+    for section, cell_id, source in code_cells():
+        if "4" < section < "6" and source not in definition_source():
+            exec(compile(source, f"<cell {cell_id}>", "exec"), names)
+    (answer,) = (nb.ANSWERS[key] for key in nb.ANSWERS if key[0].startswith("4.4"))
+    assert read_numbers(answer)[0] == 20, answer
 
 
 def test_load_cifar_unpacks_one_file_of_the_archive(nb, folder):

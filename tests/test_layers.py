@@ -1,4 +1,4 @@
-"""Layers and networks: gradients against finite differences, scores against formulas.
+"""Layers and networks: gradients against finite differences.
 The distorted digits of *Further* against SciPy."""
 
 import itertools
@@ -134,15 +134,6 @@ def test_gradients_of_a_network(nb, rng, name, lam):
         sample = slice(None, None, 1 + value.size // 20)
         numerical = nb.numerical_gradient(objective, value.reshape(-1)[sample])
         assert_gradient(gradient.reshape(-1)[sample], numerical, bound=1e-6)
-
-
-def test_scores_of_the_mlp(nb, rng):
-    mlp = nb.MLP(5, 6, 3, dtype=np.float64)
-    first, second = mlp.layers_with_weights()
-    first.b[:], second.b[:] = rng.random(6), rng.random(3)
-    x = rng.standard_normal((4, 5))
-    expected = np.maximum(x @ first.W + first.b, 0) @ second.W + second.b
-    np.testing.assert_allclose(mlp.forward(x), expected, rtol=0, atol=1e-12)
 
 
 def test_a_network_refuses_the_same_layer_twice(nb):

@@ -257,7 +257,7 @@ def test_table_is_shown(section, words):
 
 
 @items(
-    (12, "1.8", "overfitting"),
+    (12, "1.8", "fitting"),
     (14, "1.9", "test set"),
     (15, "1.10", "best class worst class"),
     (22, "2.4", "(2, 4, 1)"),
