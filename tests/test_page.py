@@ -5,6 +5,8 @@ from urllib.parse import unquote
 
 import make_page
 from bs4 import BeautifulSoup
+from code_hash import code_cells
+from latex2mathml.converter import convert
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 
@@ -25,6 +27,19 @@ def test_formulas_are_mathml():
     for page in page_of(markdown), page_of(shown({"text/markdown": markdown})):
         assert page.select_one(".math math").text == "a=bc"
         assert page.select_one("details math").text == "v"
+
+
+def test_the_notebook_needs_each_of_mathml_fixes(saved, monkeypatch):
+    formulas = []
+
+    def recording(body, display):
+        formulas.append(convert(body, display=display))
+        return formulas[-1]
+
+    monkeypatch.setattr(make_page, "convert", recording)
+    make_page.make_page(saved)
+    for old in make_page.MATHML_FIXES:
+        assert any(old in formula for formula in formulas), old
 
 
 def test_the_notebooks_formulas_are_read_and_its_page_asks_no_host(saved):
@@ -48,6 +63,18 @@ def test_outputs_are_shown_and_pictures_have_their_texts():
     assert page.img["alt"] == 'a "red" dot' and "AAAA" in page.img["src"]
 
 
+def test_attached_images_are_embedded():
+    """Each cell has its own names, which Markdown quotes; a lost one fails nothing."""
+    first = new_markdown_cell("![one](attachment:a%20dot.png) ![](attachment:no.png)")
+    first.attachments = {"a dot.png": {"image/png": "AAAA"}, "no.png": {}}
+    second = new_markdown_cell("![two](attachment:a%20dot.png)")
+    second.attachments = {"a dot.png": {"image/jpeg": "BBBB"}}
+    one, _, two, lost = page_of(first, second, "![lost](attachment:dot.png)")("img")
+    assert (one["alt"], one["src"]) == ("one", "data:image/png;base64,AAAA")
+    assert (two["alt"], two["src"]) == ("two", "data:image/jpeg;base64,BBBB")
+    assert lost["alt"] == "lost"
+
+
 def test_links_land_and_the_contents_list_the_sections():
     odd = "# Title\n\n### 1.4 The 5 % of *a* test's `loss` and ∇f"
     page = page_of(odd, "[a](#1.4-The-5-%-of-a-test's-loss-and-∇f)", "## Further")
@@ -55,6 +82,24 @@ def test_links_land_and_the_contents_list_the_sections():
     assert {a["href"][1:] for a in page.nav("a")} <= {t["id"] for t in page(id=True)}
     assert page.nav.text == "1.4 The 5 % of a test's loss and ∇fFurther"
     assert unquote(page.main.p.a["href"][1:]) == page.h3["id"]
+
+
+def test_the_contents_list_only_the_notebooks_own_headings():
+    page = page_of(
+        shown({"text/html": "<h1>Output</h1><h2>of HTML</h2><h2 id='a'>with id</h2>"}),
+        shown({"text/markdown": "## of Markdown"}),
+        "# Title\n\n## Own\n\n## A line<br>break\n\n##\n\n<h2>Tag</h2>",
+        '<h3 id="tag">Tag with id</h3>',
+    )
+    assert page.title.text == "Title"
+    assert [a["href"] for a in page.nav("a")] == ["#Own", "#tag"]
+    assert [a.text for a in page.nav("a")] == ["Own", "Tag with id"]
+
+
+def test_code_is_folded_in_jupyter_where_it_is_on_the_page(saved):
+    for cell in code_cells(saved):
+        in_jupyter = cell.metadata.get("jupyter", {}).get("source_hidden", False)
+        assert in_jupyter == ("hide-input" in cell.metadata.get("tags", [])), cell.id
 
 
 def test_cells_are_folded_and_left_out_on_paper():

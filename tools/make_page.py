@@ -5,6 +5,7 @@ images; it needs no network and no scripts. nbconvert does most of the work.
 """
 
 import argparse
+import functools
 import sys
 from html import escape
 from pathlib import Path
@@ -36,6 +37,13 @@ MATHML_FIXES = {  # spacing and sizes of norms, matrices, negative numbers and l
 class Renderer(IPythonRenderer):
     """nbconvert's Markdown renderer, with formulas as MathML."""
 
+    def image(self, text, url, title=None):
+        """Return an image; if it is attached to the cell, its data are the URL."""
+        name = unquote(url.removeprefix("attachment:"))
+        if self.attachments.get(name):
+            return super().image(text, f"attachment:{name}", title)
+        return super(IPythonRenderer, self).image(text, url, title)  # its URL, as it is
+
     def inline_math(self, body, display="inline"):
         """Return a formula as MathML, or its source if it cannot be converted."""
         try:
@@ -51,11 +59,21 @@ class Renderer(IPythonRenderer):
         return f'<span class="math">{self.inline_math(body, "block")}</span>'
 
 
+class Exporter(HTMLExporter):
+    """nbconvert's exporter, with the renderer above."""
+
+    @functools.wraps(HTMLExporter.markdown2html)  # so that jinja2 passes the context
+    def markdown2html(self, context, source):
+        attachments = context.get("cell", {}).get("attachments")
+        renderer = Renderer(escape=False, attachments=attachments)
+        return MarkdownWithMath(renderer).render(source)
+
+
 def table_of_contents(page):
-    """Return the table of contents as HTML: a list of the h2 and h3 headings."""
+    """Return the table of contents as HTML: the h2 and h3 of the Markdown cells."""
     entries = []
-    for heading in page.main(["h2", "h3"]):
-        title = "".join(str(part) for part in heading.contents[:-1])  # without the ¶
+    for heading in page.select('.text_cell_render :is(h2, h3)[id]:not([id=""])'):
+        title = heading.decode_contents().partition('<a class="anchor-link"')[0]
         link = f'<a href="#{escape(heading["id"])}">{title}</a>'
         entries.append(f'<li class="{heading.name}">{link}</li>')
     return f"<ul>{''.join(entries)}</ul>"
@@ -64,17 +82,17 @@ def table_of_contents(page):
 def make_page(notebook):
     """Return the notebook as one HTML string; its first heading becomes the title."""
     style = (TEMPLATES / "style.css").read_text("utf-8")
-    exporter = HTMLExporter(
-        template_name="classic",
+    exporter = Exporter(
+        template_name="classic",  # lab leaves out the figures' alternative texts
         raw_template=(TEMPLATES / "index.html.j2").read_text("utf-8"),
         exclude_input_prompt=True,
         exclude_output_prompt=True,
-        filters={"markdown2html": MarkdownWithMath(Renderer(escape=False)).render},
     )
     resources = {"style": style + HtmlFormatter().get_style_defs(".highlight")}
     html, _ = exporter.from_notebook_node(notebook, resources)
     page = BeautifulSoup(html, "html.parser")
-    page.title.string = page.h1.text[:-1] if page.h1 else "Notebook"
+    title = page.select_one(".text_cell_render h1")
+    page.title.string = title.text.removesuffix("¶") if title else "Notebook"
     for tag in page.main(id=True):  # nbconvert quotes ids; browsers look for them raw
         tag["id"] = unquote(tag["id"])
     page.nav.append(BeautifulSoup(table_of_contents(page), "html.parser"))
