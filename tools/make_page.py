@@ -5,7 +5,6 @@ images; it needs no network and no scripts. nbconvert does most of the work.
 """
 
 import argparse
-import functools
 import sys
 from html import escape
 from pathlib import Path
@@ -38,11 +37,11 @@ class Renderer(IPythonRenderer):
     """nbconvert's Markdown renderer, with formulas as MathML."""
 
     def image(self, text, url, title=None):
-        """Return an image; if it is attached to the cell, its data are the URL."""
+        """Return an image; the URL of an attached one becomes its data."""
         name = unquote(url.removeprefix("attachment:"))
-        if self.attachments.get(name):
-            return super().image(text, f"attachment:{name}", title)
-        return super(IPythonRenderer, self).image(text, url, title)  # its URL, as it is
+        for mime, data in self.attachments.get(name, {}).items():
+            url = f"data:{mime};base64,{data}"
+        return super(IPythonRenderer, self).image(text, url, title)
 
     def inline_math(self, body, display="inline"):
         """Return a formula as MathML, or its source if it cannot be converted."""
@@ -59,20 +58,15 @@ class Renderer(IPythonRenderer):
         return f'<span class="math">{self.inline_math(body, "block")}</span>'
 
 
-class Exporter(HTMLExporter):
-    """nbconvert's exporter, with the renderer above."""
-
-    @functools.wraps(HTMLExporter.markdown2html)  # so that jinja2 passes the context
-    def markdown2html(self, context, source):
-        attachments = context.get("cell", {}).get("attachments")
-        renderer = Renderer(escape=False, attachments=attachments)
-        return MarkdownWithMath(renderer).render(source)
+def markdown2html(source, images=None):
+    """Return Markdown as HTML, with the images that are attached to its cell."""
+    return MarkdownWithMath(Renderer(escape=False, attachments=images)).render(source)
 
 
 def table_of_contents(page):
     """Return the table of contents as HTML: the h2 and h3 of the Markdown cells."""
     entries = []
-    for heading in page.select('.text_cell_render :is(h2, h3)[id]:not([id=""])'):
+    for heading in page.select('.text :is(h2, h3)[id]:not([id=""])'):
         title = heading.decode_contents().partition('<a class="anchor-link"')[0]
         link = f'<a href="#{escape(heading["id"])}">{title}</a>'
         entries.append(f'<li class="{heading.name}">{link}</li>')
@@ -82,17 +76,17 @@ def table_of_contents(page):
 def make_page(notebook):
     """Return the notebook as one HTML string; its first heading becomes the title."""
     style = (TEMPLATES / "style.css").read_text("utf-8")
-    exporter = Exporter(
+    exporter = HTMLExporter(
         template_name="classic",  # lab leaves out the figures' alternative texts
         raw_template=(TEMPLATES / "index.html.j2").read_text("utf-8"),
         exclude_input_prompt=True,
         exclude_output_prompt=True,
+        filters={"markdown2html": markdown2html},
     )
     resources = {"style": style + HtmlFormatter().get_style_defs(".highlight")}
     html, _ = exporter.from_notebook_node(notebook, resources)
     page = BeautifulSoup(html, "html.parser")
-    title = page.select_one(".text_cell_render h1")
-    page.title.string = title.text.removesuffix("¶") if title else "Notebook"
+    page.title.string = (page.select_one(".text h1") or page.title).text.rstrip("¶")
     for tag in page.main(id=True):  # nbconvert quotes ids; browsers look for them raw
         tag["id"] = unquote(tag["id"])
     page.nav.append(BeautifulSoup(table_of_contents(page), "html.parser"))
