@@ -1,6 +1,7 @@
 """Tests of tools/run_notebook.py on small notebooks, run as a user would run it."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,8 +11,9 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
+import run_notebook
 from code_hash import code_cells
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 from paths import ROOT
 
 TABLE = """\
@@ -86,13 +88,42 @@ def test_save_saves_nothing_if_the_notebook_was_edited(tmp_path):
     assert not (tmp_path / "docs").exists()
 
 
-def test_save_refuses_a_part_of_the_images(tmp_path):
-    path = make_notebook(tmp_path, CELLS | {"share": "SHARE = 0.5"})
+BEFORE_THE_RUN = {
+    "SHARE = 1.0": (CELLS | {"share": "SHARE = 0.5"}, README),
+    "<!-- /results -->": (CELLS, README.replace("/", "")),
+    "README.md": (CELLS, None),
+}
+
+
+@pytest.mark.parametrize("lacking", BEFORE_THE_RUN)
+def test_save_notices_before_the_run_what_is_lacking(tmp_path, lacking):
+    cells, readme = BEFORE_THE_RUN[lacking]
+    path = make_notebook(tmp_path, cells)
+    (tmp_path / "README.md").unlink()
+    if readme:
+        (tmp_path / "README.md").write_text(readme, encoding="utf-8")
     before = path.read_bytes()
     tool = start(path, "--save")
     _, err = tool.communicate(timeout=60)
-    assert tool.returncode == 1 and len(err.splitlines()) == 1
-    assert path.read_bytes() == before and not (tmp_path / "docs").exists()
+    assert tool.returncode == 1 and lacking in err and len(err.splitlines()) == 1
+    assert path.read_bytes() == before and not (tmp_path / "build").exists()
+
+
+PAGE_1 = {"text/markdown": TABLE, "image/png": "AAAA"}
+LACKING = {
+    "| 1.9 | Test |": PAGE_1 | {"text/markdown": TABLE.replace("Test", "Exam")},
+    "text/markdown": {"image/png": "AAAA"},
+    "image/png": {"text/markdown": TABLE},
+}
+
+
+@pytest.mark.parametrize("lacking", LACKING)
+def test_save_says_what_page_1_lacks(tmp_path, lacking):
+    path = make_notebook(tmp_path)
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[-1].outputs = [new_output("display_data", LACKING[lacking])]
+    with pytest.raises(SystemExit, match=re.escape(lacking)):
+        run_notebook.readme_and_figure(notebook, tmp_path)
 
 
 def test_quick_uses_a_twentieth_of_the_images_and_its_own_file_names(tmp_path):

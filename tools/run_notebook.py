@@ -37,6 +37,8 @@ except ModuleNotFoundError as error:
 except KeyboardInterrupt:
     sys.exit("\nStopped.")
 
+RESULTS = re.compile("(?<=<!-- results -->).*?(?=<!-- /results -->)", re.S)
+LINK = re.compile(r"\[([\d.]+)\]\(\S+\)")  # of a section's number
 ROW = re.compile(r"^(\| [\d.]+ \| .*? \|)(.*)", re.M)  # section and question; result
 USER_SETTINGS = "MPLBACKEND", "PYTHONOPTIMIZE", "PYTHONSTARTUP", "PYTHONWARNINGS"
 LIVE = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
@@ -104,7 +106,7 @@ async def run(notebook, folder, signals):
             progress.show(end="\n")
             await task
         except (asyncio.CancelledError, CellExecutionError, RuntimeError) as error:
-            reason = f"{error}. Memory may be short: a run takes 1.3 GB."
+            reason = f"{error}. Memory may be short: a run takes 1.2 GB."
             if isinstance(error, CellExecutionError):
                 reason = f"{error.ename}: {error.evalue}"
             message = "Stopped." if signals else f"Failed in {progress.place}: {reason}"
@@ -166,17 +168,20 @@ def readme_and_figure(notebook, folder):
     for cell in code_cells(notebook):
         for output in cell.outputs if cell.id in ("page-1", "answers") else []:
             shown |= output.get("data", {})
-    table = re.sub(r"\[([\d.]+)\]\(\S+\)", r"\1", shown["text/markdown"])  # no links
-    results = dict(ROW.findall(table))
-    readme = folder / "README.md"
-    parts = re.split("(<!-- /?results -->)", readme.read_text("utf-8"))
-    parts[2] = ROW.sub(lambda row: row[1] + results[row[1]], parts[2])
-    figure = base64.b64decode(shown["image/png"])
-    return {readme: "".join(parts).encode(), folder / "docs/test_errors.png": figure}
+    text = (folder / "README.md").read_text("utf-8")
+    try:
+        new = dict(ROW.findall(LINK.sub(r"\1", shown["text/markdown"])))
+        text = RESULTS.sub(lambda t: ROW.sub(lambda r: r[1] + new[r[1]], t[0]), text)
+        png = base64.b64decode(shown["image/png"])
+    except KeyError as error:
+        sys.exit(f"Nothing is saved: README.md needs {error} on page 1; change one.")
+    return {folder / "README.md": text.encode(), folder / "docs/test_errors.png": png}
 
 
 def prepare(notebook, folder, args):
     """Clear outputs and apply the options; exit if the run would fail at its end."""
+    if args.save and not RESULTS.search((folder / "README.md").read_text("utf-8")):
+        sys.exit("--save needs <!-- results --> and <!-- /results --> in README.md.")
     for cell in code_cells(notebook):
         cell.outputs, cell.execution_count = [], None
         if "C0_weights.npy" in cell.source and not (folder / "C0_weights.npy").exists():
@@ -220,8 +225,6 @@ def main():
             sys.exit(f"Nothing is saved: {path.name} was edited during the run.")
         if args.save:
             write_files({path: content, **readme_and_figure(notebook, path.parent)})
-    except LookupError as error:
-        sys.exit(f"Nothing is saved: page 1 does not show README.md's {error}.")
     except OSError as error:
         sys.exit(f"Nothing more is written: {error}")
 
