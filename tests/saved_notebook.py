@@ -76,9 +76,12 @@ def read_sections(notebook):
 
 
 def read_answers(notebook):
-    """Return the table on page 1: {(section, question): result}."""
+    """Return the tables on page 1: {(section, question): result}."""
     (cell,) = [cell for cell in notebook.cells if cell.id == "answers"]
-    return read_results(cell.outputs[0].data["text/markdown"])
+    answers = {}
+    for output in cell.outputs:
+        answers |= read_results(output.data["text/markdown"])
+    return answers
 
 
 def read_results(text):

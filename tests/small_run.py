@@ -102,8 +102,14 @@ def small_pictures(folder):
 
 
 @functools.cache
-def small_run():
-    """Run the notebook's code cells; a cell that fails is named in the traceback."""
+def small_run(*edits):
+    """Run the notebook's code cells; a cell that fails is named in the traceback.
+
+    An edit is a pair (old code, new code); the old code stands in one cell."""
+    cells = code_cells()
+    for old, new in edits:
+        assert sum(source.count(old) for *_, source in cells) == 1, old
+        cells = [(*place, source.replace(old, new)) for *place, source in cells]
     namespace = {"__name__": "__main__", "In": []}
     calls, lines = [], defaultdict(list)
 
@@ -134,7 +140,7 @@ def small_run():
         warnings.catch_warnings(action="ignore"),
         joblib.parallel_config(backend="sequential"),  # otherwise nothing is recorded
     ):
-        for cell in code_cells():
+        for cell in cells:
             section, cell_id, source = cell
             namespace["In"].append(source)  # as in Jupyter: section 6.1 reads it
             output = io.StringIO()

@@ -164,18 +164,21 @@ def compress(png):
 
 def readme_and_figure(notebook, folder):
     """Return {path: bytes}: README.md with page 1's results, and page 1's figure."""
-    shown = {}  # on page 1: {MIME type: data}
+    table, png = "", None  # on page 1
     for cell in code_cells(notebook):
         for output in cell.outputs if cell.id in ("page-1", "answers") else []:
-            shown |= output.get("data", {})
+            table += output.get("data", {}).get("text/markdown", "") + "\n"
+            png = output.get("data", {}).get("image/png", png)
     text = (folder / "README.md").read_text("utf-8")
     try:
-        new = dict(ROW.findall(LINK.sub(r"\1", shown["text/markdown"])))
+        new = dict(ROW.findall(LINK.sub(r"\1", table)))
         text = RESULTS.sub(lambda t: ROW.sub(lambda r: r[1] + new[r[1]], t[0]), text)
-        png = base64.b64decode(shown["image/png"])
     except KeyError as error:
         sys.exit(f"Nothing is saved: README.md needs {error} on page 1; change one.")
-    return {folder / "README.md": text.encode(), folder / "docs/test_errors.png": png}
+    if not png:
+        sys.exit("Nothing is saved: no cell shows the figure of page 1.")
+    figure = folder / "docs/test_errors.png"
+    return {folder / "README.md": text.encode(), figure: base64.b64decode(png)}
 
 
 def prepare(notebook, folder, args):
