@@ -50,7 +50,7 @@ def test_bugs_are_caught_by_the_limits_of_their_checks(run, ns):
         ]
     )
     assert caught[:, 0].all()
-    assert_reported(run.lines["bugs-figure"], *caught.sum(axis=0))
+    assert_reported(run.lines["6.1"], *caught.sum(axis=0))
     ax = run.figure("bugs-figure").axes[0]
     coloured = np.reshape(ax.collections[0].get_array(), caught.shape)
     np.testing.assert_array_equal(coloured, caught)
