@@ -74,6 +74,7 @@ def contents(fig):
 def test_figures_stay_the_same_when_their_cells_run_again(run):
     cells = {call.cell_id for call in run.drawn_again}
     first = [call for call in run.calls_of("show") if call.cell_id in cells]
+    assert first, "no cell was run again"
     for call, again in zip(first, run.drawn_again, strict=True):
         before, after = (contents(c.arguments["fig"]) for c in (call, again))
         np.testing.assert_equal(after, before, f"the figure of cell {call.cell_id}")

@@ -1,5 +1,5 @@
-"""Layers and networks: gradients against finite differences.
-The distorted digits of *Further* against SciPy."""
+"""Layers and networks: gradients against finite differences. The distorted digits of
+*Further* against SciPy."""
 
 import itertools
 from copy import deepcopy
