@@ -8,9 +8,8 @@ from functools import partial
 import numpy as np
 import pytest
 from load_definitions import ROOT, definition_source
-from saved_notebook import read_numbers
 from scipy.signal import correlate
-from small_run import code_cells
+from small_run import assert_reported, code_cells
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
@@ -81,6 +80,27 @@ def test_layers_refuse_wrong_images(nb, kind, shape):
         nb.conv2d_naive(x, layer.W, layer.b)
 
 
+@both_layers
+@pytest.mark.parametrize(
+    "shape", [(2, 3, 6, 4), (2, 3, 5, 6), (1, 3, 4, 6), (2, 1, 4, 6)]
+)
+def test_layers_refuse_a_gradient_of_another_shape(nb, kind, shape):
+    """Their output has the shape (2, 3, 4, 6)."""
+    layer = getattr(nb, kind)(2, 3, 3)
+    layer.backward(layer.forward(np.zeros((2, 2, 6, 8))))
+    with pytest.raises(AssertionError, match="4, 6"):
+        layer.backward(np.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("size", "geometry"), [(12, {}), (13, {"stride": 2}), (13, {"dilation": 2})]
+)
+def test_blur_refuses_a_layer_that_changes_the_size(nb, rng, size, geometry):
+    layer = nb.Convolution_Layer(3, 3, size, bias=False, **geometry)
+    with pytest.raises(AssertionError, match="odd filter size"):
+        nb.blur(rng.random((2, 3, 32, 32)), layer)
+
+
 def test_set_weights_copies_the_weights(nb, rng):
     layer, weights = nb.Convolution_Layer(2, 3, 3), rng.random((3, 2, 3, 3), np.float32)
     layer.set_weights(weights)
@@ -149,7 +169,17 @@ def test_load_cifar_takes_the_sample_without_a_complete_file(nb, folder, capsys,
         write_batch(folder, size)
     images, labels = nb.load_cifar(str(folder), download=fail_to_download)
     assert_images_of(images, labels, np.fromfile(SAMPLE, np.uint8).reshape(20, 3073))
-    assert "sample" in capsys.readouterr().out
+    message = capsys.readouterr().out
+    assert "sample" in message and BATCH in message and "delete" in message
+
+
+def test_load_cifar_loads_an_incomplete_file_again(nb, folder):
+    write_batch(folder, 999 * 3073)
+
+    def download(folder):
+        (folder / BATCH).write_bytes(RECORDS.tobytes())
+
+    assert_images_of(*nb.load_cifar(folder, download), RECORDS[:1000])
 
 
 def test_questions_4_and_5_run_with_the_sample_alone(nb, folder, monkeypatch):
@@ -163,11 +193,15 @@ def test_questions_4_and_5_run_with_the_sample_alone(nb, folder, monkeypatch):
         if "4" < section < "6" and source not in definition_source():
             exec(compile(source, f"<cell {cell_id}>", "exec"), names)
     (answer,) = (nb.ANSWERS[key] for key in nb.ANSWERS if key[0].startswith("4.4"))
-    assert read_numbers(answer)[0] == 20, answer
+    assert_reported([answer], 20)
 
 
-def test_load_cifar_unpacks_one_file_of_the_archive(nb, folder):
-    """An archive with the known hash is not downloaded again."""
+@pytest.mark.parametrize("size", [None, 3073])
+def test_load_cifar_unpacks_one_file_of_the_archive(nb, folder, size):
+    """An archive with the known hash is not downloaded again; an incomplete file is
+    replaced."""
+    if size:
+        write_batch(folder, size)
     unpacked, archive = folder.parent / "unpacked", folder / "archive.tar.gz"
     write_batch(unpacked)
     (unpacked / BATCH).with_name("readme.html").write_text("hello")

@@ -126,7 +126,7 @@ def test_target_is_the_output_of_the_given_layer(run, ns, quadratic):
     expected = (quadratic.patches @ quadratic.W0.T).reshape(n_images, height, width, -1)
     np.testing.assert_allclose(ns.target, expected.transpose(0, 3, 1, 2), atol=1e-12)
     assert (n_images, n_filters) == (100, 20)
-    assert_reported(run.lines["5.2"], *ns.W0.shape, *ns.x5.shape, *ns.target.shape)
+    assert_reported(run.lines["5.2"], *ns.W0.shape, *ns.photos.shape, *ns.target.shape)
     assert_reported(run.lines["5.2"], math.sqrt(np.sum(ns.target**2)))
 
 
@@ -138,8 +138,8 @@ def test_start_is_uniform_from_minus_1_to_1(ns):
 @pytest.mark.parametrize(
     ("kind", "log_name", "filters_name"),
     [
-        ("L", "L_log", "filters_L"),
-        ("½L²", "half_L2_log", "plain_filters"),
+        ("L", "L_log", "L_filters"),
+        ("½L²", "plain_log", "plain_filters"),
         ("halving", "halving_log", "halving_filters"),
     ],
 )
@@ -157,13 +157,15 @@ def test_descents_are_those_of_the_quadratic_form(
 @pytest.mark.parametrize(
     ("section", "log_names"),
     [
-        ("5.3", {"on L": "L_log", "on ½L²": "half_L2_log"}),
+        ("5.3", {"distance": "L_log"}),
+        ("5.5", {"distance": "plain_log"}),
         ("5.5", {"η = ½": "halving_log", "η = 1": "newton_log"}),
     ],
 )
 def test_tables_have_the_logs_under_their_names(run, ns, section, log_names):
-    header = next(line for line in run.lines[section] if "½" in line)
-    logs = [getattr(ns, log_names[name]) for name in sorted(log_names, key=header.find)]
+    names = list(log_names)
+    header = next(line for line in run.lines[section] if names[0] in line)
+    logs = [getattr(ns, log_names[name]) for name in sorted(names, key=header.find)]
     for step in 0, logs[0].index[-1]:
         rows = [log.loc[step] for log in logs if step in log.index]
         assert_reported(run.lines[section], step, *np.concatenate(rows))
@@ -182,7 +184,7 @@ def test_learned_and_plain_results_are_reported(run, ns, quadratic):
 
 def test_descents_of_two_weights(run, ns):
     """For the reds of neighbouring pixels, with the rates of the titles."""
-    pairs = np.stack([ns.x5[:, 0, :, :-1].ravel(), ns.x5[:, 0, :, 1:].ravel()])
+    pairs = np.stack([ns.photos[:, 0, :, :-1].ravel(), ns.photos[:, 0, :, 1:].ravel()])
     V, singular_values, _ = np.linalg.svd(pairs, full_matrices=False)
     steepness = (singular_values / singular_values[0]) ** 2  # μ / largest μ
     assert_reported(run.lines["5.4"], 1 - steepness[1])
@@ -259,13 +261,13 @@ def test_dashed_curves_continue_them_as_calculated(quadratic, curves):
     assert n_steps > 1e6
 
     deltas = descend(quadratic, "L", 1000)
-    points = curves["L", "--"]
+    points = curves["L", ":"]
     assert len(points) > 100
     for n_steps, value in points[::50]:
         expected = measures(quadratic, deltas[int(n_steps)])[panel]
         assert value == pytest.approx(expected, rel=1e-4)
-    for loss in "½L²", "L":
-        assert curves[loss, "--"][0] == pytest.approx(curves[loss, "-"][-1])
+    for loss, style in ("½L²", "--"), ("L", ":"):
+        assert curves[loss, style][0] == pytest.approx(curves[loss, "-"][-1])
 
 
 def test_the_descent_that_halves_is_drawn(quadratic, curves):

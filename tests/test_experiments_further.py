@@ -59,10 +59,10 @@ def test_bugs_are_caught_by_the_limits_of_their_checks(run, ns):
 
 
 def test_networks_are_correct_again_after_the_bugs(ns):
-    grad = ns.loss_backward(ns.check_y, ns.small_mlp.forward(ns.check_x))
-    ns.small_mlp.backward(grad, lam=0.1)
-    for value, gradient in ns.small_mlp.parameters():
-        assert_gradient(gradient, ns.numerical_gradient(ns.penalised_loss, value))
+    network = ns.MLP(6, 5, 4, rng=0, dtype=np.float64)
+    for check in ns.gradients_to_check(network, ns.check_x, ns.check_y, lam=0.1):
+        _, function, array, gradient = check
+        assert_gradient(gradient, ns.numerical_gradient(function, array))
 
 
 # Initialisation and ReLU
@@ -101,14 +101,14 @@ def test_signals_grow_or_shrink_by_the_gain(ns):
 
 def test_optimisers_on_the_quadratic_form(ns):
     """After as many steps as plain descent has taken."""
-    patches = patches_by_loop(ns.x5, 5)
+    patches = patches_by_loop(ns.photos, 5)
     A, W0 = patches.T @ patches, ns.W0.reshape(20, 75)
     for name, row in ns.optimiser_table.iterrows():
         rate = 1 / np.linalg.eigvalsh(A)[-1] if "μ" in name else read_numbers(name)[0]
         rules = {"momentum": ns.momentum(rate), "Adam": ns.adam(rate)}
         update_rule = rules.get(name.split(",")[0], lambda grad, rate=rate: rate * grad)
         delta = (ns.W_start - ns.W0).reshape(20, 75)
-        for _ in ns.half_L2_log.index[1:]:
+        for _ in ns.plain_log.index[1:]:
             delta = delta - update_rule(delta @ A)
         error = np.linalg.norm(delta) / np.linalg.norm(W0)
         expected = np.linalg.norm(patches @ delta.T), error

@@ -45,7 +45,7 @@ def assert_fit(run, model, **settings):
     """Assert that a model was trained on all training images, with these settings."""
     arguments = run.fit_of(model)
     assert arguments["train"] is run.names.train
-    assert arguments["batches"] is run.names.get_minibatch
+    assert arguments["batches"] is None  # get_minibatch
     assert {name: arguments[name] for name in settings} == settings
 
 
@@ -88,6 +88,13 @@ def test_first_run(run, ns, question):
         assert_reported(lines, epoch, *values)
 
 
+def test_the_total_loss_is_the_sum_of_loss_and_penalty(run, ns):
+    W = ns.softmax_first_run.model.W.astype(float)
+    loss, penalty = loss_of(ns.train.x @ W, ns.train.y), 1e-4 * np.sum(W**2)
+    (line,) = [line for line in run.lines["1.6"] if "total" in line]
+    assert_reported([line], loss, penalty, loss + penalty)
+
+
 def test_logs_of_the_first_and_the_chosen_run_are_plotted(run, question):
     for section, log in (
         (question.sections.first, question.first_run.log),
@@ -104,14 +111,13 @@ def test_table_and_answer_of_initial_weights(run, ns):
     for (name, row), fitted in zip(ns.init_table.iterrows(), ns.init_runs, strict=True):
         assert_fit(run, fitted.model, **ns.softmax_guess)
         W = run.fit_of(fitted.model)["make_model"](rng=0).W
-        std = math.sqrt(2 / (784 + 10)) if name == "Xavier" else float(name)
+        std = math.sqrt(2 / (784 + 10)) if "Xavier" in name else float(name)
         unit_weights = ns.make_softmax(rng=0, std=1).W
         np.testing.assert_allclose(W, std * unit_weights, rtol=1e-5)
         validation = fitted.log["validation accuracy"][[1, 5, 10]]
         initial_loss = loss_of(ns.train.x @ W, ns.train.y)
         assert [*row] == pytest.approx([*validation, initial_loss], rel=1e-4)
-        reported += [] if name == "Xavier" else [name]
-        reported.append(accuracy(fitted.model, ns.validation))
+        reported += [name.split()[0], accuracy(fitted.model, ns.validation)]
     assert_reported(run.answers("1.7"), *reported)
 
 
@@ -178,9 +184,10 @@ def test_the_first_chosen_run_is_evaluated_on_the_test_set(run, ns, question):
     predictions = question.model.forward(ns.test.x).argmax(axis=1)
     np.testing.assert_array_equal(question.predictions, predictions)
     np.testing.assert_array_equal(question.correct, predictions == ns.test.y)
-    validation = mean_and_std(question.runs["validation_accuracy"])
-    interval = wilson_interval(question.correct)
-    assert_reported(run.answers(question.sections.test), *interval, *validation)
+    accuracies = wilson_interval(question.correct)
+    accuracies += (accuracy(question.model, ns.validation),)
+    accuracies += mean_and_std(question.runs["validation_accuracy"])
+    assert_reported(run.answers(question.sections.test), *accuracies)
 
 
 def test_the_paired_difference_of_both_models(run, ns):

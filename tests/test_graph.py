@@ -76,6 +76,13 @@ def test_gradients_add_up_where_a_value_forks(graph):
     assert graph.grads == expected
 
 
+def test_a_graph_refuses_the_same_node_object_twice(nb):
+    """It would keep the inputs of its last use only."""
+    square = nb.Multiply()
+    with pytest.raises(AssertionError, match="twice"):
+        nb.Graph({"p": (square, "x", "x"), "q": (square, "p", "x")})
+
+
 # Func and gradient_by_hand
 
 
@@ -118,9 +125,10 @@ def test_func_from_small_to_large_z(nb, z):
     assert any(compared)
 
 
-def test_func_refuses_z_0(nb):
-    with pytest.raises(ZeroDivisionError):
-        nb.Func().forward(1, 2, 0)
+@pytest.mark.parametrize("point", [(1, 2, 0), (1, 2, 1e-170), (1, 3, 0.05)])
+def test_func_refuses_z_0_and_overflow(nb, point):
+    with pytest.raises((ArithmeticError, ValueError)):
+        nb.Func().forward(*point)
 
 
 def test_func_backward_needs_the_output_of_the_latest_forward(nb):

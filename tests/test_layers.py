@@ -207,7 +207,7 @@ def distorted(nb, rng):
 
     Image k of 25 is uniformly grey, and lighter than image k - 1."""
     x = np.repeat(np.linspace(0.1, 1, 25, dtype=np.float32)[:, None], 784, axis=1)
-    batches = nb.distorted_minibatch(x, np.arange(25), 10, rng)
+    batches = nb.distorted_minibatch(x, np.arange(25), 10, np.random.default_rng(rng))
     return [np.concatenate(arrays) for arrays in zip(*batches, strict=True)]
 
 

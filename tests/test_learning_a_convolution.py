@@ -76,6 +76,14 @@ def test_gradient_descent_agrees_with_linear_regression(nb, rng, kind, squared):
     np.testing.assert_allclose(np.reshape(filters, (5, 2, 75)), expected[1], rtol=1e-9)
 
 
+def test_gradient_descent_refuses_a_layer_with_biases(nb, rng):
+    """They would not be trained."""
+    C = nb.Convolution_Layer(3, 2, 5)
+    x = rng.random((1, 3, 6, 6))
+    with pytest.raises(AssertionError, match="bias"):
+        nb.gradient_descent(C, x, C.forward(x), lambda grad: grad, 1)
+
+
 # Update rules
 
 

@@ -66,6 +66,12 @@ def test_load_mnist_draws_training_and_validation_images_at_random(
     assert test == [*range(9)], "the test set is the whole file, in order"
 
 
+@pytest.mark.parametrize("share", [5, 0, -0.5, 1.01])
+def test_load_mnist_refuses_a_share_outside_0_to_1(nb, mnist_files, tmp_path, share):
+    with pytest.raises(AssertionError, match="share"):
+        nb.load_mnist(tmp_path, share)
+
+
 @pytest.mark.parametrize("batch_size", [1, 4, 23, 24])
 def test_minibatches_have_every_sample_once_with_its_label(nb, rng, batch_size):
     x, y = rng.random((23, 2, 3), dtype=np.float32), np.arange(23)
@@ -82,9 +88,18 @@ def test_minibatches_come_in_an_order_drawn_from_the_seed(nb):
     y = np.arange(50)
 
     def order(rng):
+        rng = np.random.default_rng(rng)
         return np.concatenate([y_b for _, y_b in nb.get_minibatch(y, y, 8, rng)])
 
     assert_seeded(order)
+
+
+@pytest.mark.parametrize("function", ["get_minibatch", "distorted_minibatch"])
+def test_minibatches_refuse_a_seed(nb, rng, function):
+    """It would give the same mini-batches in every epoch."""
+    batches = getattr(nb, function)(rng.random((6, 784)), np.arange(6), 2, 0)
+    with pytest.raises(AssertionError, match="Generator"):
+        next(batches)
 
 
 # Classifier

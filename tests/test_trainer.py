@@ -129,6 +129,18 @@ def test_best_returns_python_numbers(nb):
     assert [type(value) for value in settings.values()] == [int, float]
 
 
+@pytest.mark.parametrize("accuracy", [100.0, math.nan])
+def test_overfitting_is_neither_mild_nor_clear_without_an_error(nb, accuracy):
+    """If no image is misclassified, or a run has diverged."""
+    accuracies = pd.Series([accuracy] * 2)
+    runs = pd.DataFrame(
+        {"train_accuracy": accuracies, "validation_accuracy": accuracies}
+    )
+    text = nb.overfitting_text(runs)
+    assert "no measurable overfitting" in text
+    assert "mild" not in text and "clear" not in text
+
+
 @pytest.mark.parametrize(("training", "degree"), [(95.9, "mild"), (96.1, "clear")])
 def test_overfitting_is_clear_if_the_validation_error_is_twice_the_training_error(
     nb, training, degree
@@ -188,16 +200,21 @@ def test_an_error_of_a_call_is_raised(nb, monkeypatch):
 
 
 def test_record_answer_replaces_an_earlier_answer_to_the_same_question(nb, monkeypatch):
+    """In two tables: Questions 1 and 2, and the others."""
     display = Mock()
     monkeypatch.setattr(nb, "ANSWERS", {})
     monkeypatch.setattr(nb, "display", display)
     nb.record_answer("1.9 B", "first", "old")
     nb.record_answer("1.10 Of A", "second", "1")
     nb.record_answer("1.9 B", "first", "2<br>3")
-    (table,), options = display.call_args
-    assert options == {"display_id": "answers", "update": True}
-    _, _, *rows = table.data.splitlines()
-    assert [row.strip("| ").split(" | ") for row in rows] == [
-        ["[1.9](#1.9-B)", "first", "2<br>3"],
-        ["[1.10](#1.10-Of-A)", "second", "1"],
-    ]
+    nb.record_answer("3.5 C", "third", "4")
+    expected = {
+        "answers": ["| [1.9](#1.9-B) | first | 2<br>3 |"],
+        "more-answers": ["| [3.5](#3.5-C) | third | 4 |"],
+    }
+    expected["answers"].append("| [1.10](#1.10-Of-A) | second | 1 |")
+    for call in display.call_args_list[-2:]:
+        (table,), options = call
+        assert options.pop("update")
+        assert table.data.splitlines()[2:] == expected.pop(options["display_id"])
+    assert not expected

@@ -164,21 +164,18 @@ def compress(png):
 
 def readme_and_figure(notebook, folder):
     """Return {path: bytes}: README.md with page 1's results, and page 1's figure."""
-    table, png = "", None  # on page 1
-    for cell in code_cells(notebook):
-        for output in cell.outputs if cell.id in ("page-1", "answers") else []:
-            table += output.get("data", {}).get("text/markdown", "") + "\n"
-            png = output.get("data", {}).get("image/png", png)
+    shown = {}  # on page 1: {MIME type: data}; the table has two parts
+    page = [c for c in code_cells(notebook) if c.id in ("page-1", "answers")]
+    for data in [output.get("data", {}) for cell in page for output in cell.outputs]:
+        shown |= {kind: f"{shown.get(kind, '')}{data[kind]}\n" for kind in data}
     text = (folder / "README.md").read_text("utf-8")
     try:
-        new = dict(ROW.findall(LINK.sub(r"\1", table)))
+        new = dict(ROW.findall(LINK.sub(r"\1", shown["text/markdown"])))
         text = RESULTS.sub(lambda t: ROW.sub(lambda r: r[1] + new[r[1]], t[0]), text)
+        png = base64.b64decode(shown["image/png"])
     except KeyError as error:
         sys.exit(f"Nothing is saved: README.md needs {error} on page 1; change one.")
-    if not png:
-        sys.exit("Nothing is saved: no cell shows the figure of page 1.")
-    figure = folder / "docs/test_errors.png"
-    return {folder / "README.md": text.encode(), figure: base64.b64decode(png)}
+    return {folder / "README.md": text.encode(), folder / "docs/test_errors.png": png}
 
 
 def prepare(notebook, folder, args):
