@@ -1,5 +1,6 @@
 """The scripts of benchmarks/, each in one short test; PyTorch is not needed."""
 
+import csv
 import importlib
 import sys
 
@@ -39,3 +40,12 @@ def test_run_times_in_turns_and_says_if_results_differ(import_script, monkeypatc
         row = " | ".join(run.table_row(comparison, rounds=3))
         ratio = f"0.50 (0.25 to 2.25){verdict}"
         assert row == f"softmax | 2.0 ms | PyTorch | 4.0 ms | {ratio}"
+
+
+def test_rows_of_the_table_have_the_settings_of_their_name(import_script):
+    script = import_script("convnet_runs")
+    with script.TABLE.open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            for key, value in script.SETTINGS.get(row["name"], {}).items():
+                text = "" if value is None else str(script.as_text(value))
+                assert row[key] == text, (row["name"], key)

@@ -193,3 +193,18 @@ def test_numbers_on_the_arrows_of_the_graph(run, ns):
         shown = float(blue.get_text()), float(orange.get_text())
         assert shown == pytest.approx(expected[arrow], rel=0.005, abs=1e-8), arrow
         assert (blue.get_color(), orange.get_color()) == (ns.BLUE, ns.ORANGE), arrow
+
+
+def test_the_title_of_the_graph_names_its_colours(run):
+    title = run.figure("q2-draw").axes[0].get_title()
+    assert "values in blue, gradients in orange" in title
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_table_of_gradients(run, point):
+    gradient = [float(derivative) for derivative in exact(*point)[2:]]
+    (call,) = run.calls_of("show_table", "q2-gradients")
+    row = call.arguments["table"].loc[str(point)]
+    for way in "backprop", "numerical":
+        shown = [row[way, f"∂f/∂{name}"] for name in "xyz"]
+        assert shown == pytest.approx(gradient, rel=1e-6, abs=1e-10), way

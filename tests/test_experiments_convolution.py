@@ -275,3 +275,19 @@ def test_the_descent_that_halves_is_drawn(quadratic, curves):
     start = measures(quadratic, quadratic.start)[panel]
     steps, values = curves["", "-"].T
     np.testing.assert_allclose(values, start * 0.5**steps, rtol=1e-3)
+
+
+def test_legend_of_the_pixels_that_outputs_read(run):
+    fig = run.figure("q4-geometry")
+    mesh = fig.axes[0].collections[0]
+    (legend,) = fig.legends
+    for patch, text in zip(legend.get_patches(), legend.get_texts(), strict=True):
+        value = (read_numbers(text.get_text()) or [3])[0]
+        assert patch.get_facecolor() == pytest.approx(mesh.to_rgba(value))
+
+
+def test_three_geometries_are_checked(run):
+    lines = [line for line in run.lines["q4-check"] if "stride" in line]
+    for k, name in enumerate(("stride", "padding", "dilation")):
+        values = {read_numbers(line)[k] for line in lines}
+        assert len(values) > 1, f"{name} is always the same"

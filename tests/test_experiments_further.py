@@ -181,3 +181,18 @@ def test_accuracies_on_shifted_digits(ns, scores_of):
         for name, percentage in row.items():
             scores = scores_of[name](moved.reshape(-1, 784))
             assert percentage == pytest.approx(accuracy_of(scores, ns.test.y)), name
+
+
+def test_limits_are_named_above_the_figure_of_bugs(run, ns):
+    ax = run.figure("bugs-figure").axes[0]
+    check, twenty, epoch = [label.get_text() for label in ax.get_xticklabels()]
+    assert read_numbers(check) == [1e-7]
+    assert_reported([epoch], ns.baseline["one epoch"].min())
+    assert [t.split(":")[0] for t in (check, twenty, epoch)] == ns.check_names
+
+
+def test_baseline_has_the_seeds_of_its_rows(run, ns):
+    calls = run.calls_of("fit", "bugs-alarms")
+    seeds = [call.arguments["seed"] for call in calls[1::2]]
+    rows = [*ns.baseline.index]
+    assert seeds == rows + len(ns.BUGS) * rows[:1]

@@ -246,6 +246,7 @@ def test_logistic_regression_has_no_gradient_left(ns):
     W, lam = ns.logistic.coef_.T, ns.softmax_settings["lam"]
     gradient = x.T @ (softmax(x @ W, axis=1) - np.eye(10)[y]) / len(y) + 2 * lam * W
     assert np.abs(gradient).max() < 2e-4
+    assert np.linalg.norm(gradient) < 0.3 * np.linalg.norm(2 * lam * W)
     assert not ns.logistic.intercept_.any()
 
 
@@ -323,3 +324,22 @@ def test_one_digit_forward_and_backward(run, ns):
         np.testing.assert_allclose(array, expected.pop(symbol), rtol=1e-3, atol=1e-5)
         assert ax.images or ax.yaxis_inverted()  # class 0 is on top
     assert not expected
+
+
+def test_orange_is_positive_in_the_figure_of_one_digit(run):
+    for ax in run.figure("q3-digit").axes:
+        for bar in ax.patches:
+            red, _, blue, _ = bar.get_facecolor()
+            assert (red > blue) == (bar.get_width() > 0), ax.get_title()
+        for image in ax.images:
+            low, high = image.get_clim()
+            assert image.get_cmap().name == "PuOr_r" and low == -high < 0
+
+
+@pytest.mark.parametrize("name", ["softmax", "mlp"])
+def test_the_title_of_a_chosen_log_names_its_seed(run, ns, name):
+    runs, section = getattr(ns, f"{name}_runs"), {"softmax": "1.9", "mlp": "3.5"}[name]
+    (call,) = run.calls_of("show_log", section)
+    log = call.arguments["log"]
+    seeds = [row["seed"] for _, row in runs.iterrows() if row["log"] is log]
+    assert read_numbers(call.arguments["title"]) == seeds
