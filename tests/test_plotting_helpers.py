@@ -101,8 +101,8 @@ def test_show_tuning_tabulates_means_and_standard_deviations(tuning):
     assert [*table.columns] == ["0.1", "2"]
     assert [*table.loc["training", "0.5"]] == ["90.50", "92.50"]
     assert [*table.loc["validation", "0.5"]] == ["81.00 ± 1.41", "92.00 ± 1.41"]
-    assert [*table.loc["gap (points)", "0.5"]] == ["9.50", "0.50"]
-    assert [*table.loc["gap (points)", "0"]] == ["8.50", "nan"]
+    assert [*table.loc["gap", "0.5"]] == ["9.50", "0.50"]
+    assert [*table.loc["gap", "0"]] == ["8.50", "nan"]
 
 
 # Less data
