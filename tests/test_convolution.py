@@ -97,7 +97,7 @@ def test_layers_refuse_a_gradient_of_another_shape(nb, kind, shape):
 )
 def test_blur_refuses_a_layer_that_changes_the_size(nb, rng, size, geometry):
     layer = nb.Convolution_Layer(3, 3, size, bias=False, **geometry)
-    with pytest.raises(AssertionError, match="odd filter size"):
+    with pytest.raises(AssertionError, match="same size"):
         nb.blur(rng.random((2, 3, 32, 32)), layer)
 
 
