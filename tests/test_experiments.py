@@ -177,8 +177,10 @@ def test_numbers_on_the_arrows_of_the_graph(run, ns):
     brings a new one."""
     texts = run.figure("q2-draw").axes[0].texts
     texts = [text for text in texts if text.get_color() in (ns.BLUE, ns.ORANGE)]
-    func, inputs = ns.Func(), {"x": 2.25, "y": 4, "z": 1, "half": 0.5}
-    func.forward(2.25, 4, 1)
+    func = ns.func
+    inputs = {name: func.values[name] for name in ("x", "y", "z", "half")}
+    title = run.figure("q2-draw").axes[0].get_title()
+    assert_reported([title], inputs["x"], inputs["y"], inputs["z"])
     expected = {("f", "", 0): (func.values["f"], 1)}  # {arrow: its two numbers}
     for name, (node, *sources) in func.nodes.items():
         for k, source in enumerate(sources):

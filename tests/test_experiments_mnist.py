@@ -83,7 +83,8 @@ def test_templates_are_the_weights_after_their_number_of_steps(run, ns):
 def test_first_run(run, ns, question):
     model, lines = question.first_run.model, run.lines[question.sections.first]
     assert_fit(run, model, make_model=question.make_model, **question.guess)
-    assert_reported(lines[-1:], accuracy(model, ns.validation))
+    finals = [line for line in lines if line.startswith("validation accuracy")]
+    assert_reported(finals, accuracy(model, ns.validation))
     for epoch, values in question.first_run.log[1::2].iterrows():  # 2, 4, …
         assert_reported(lines, epoch, *values)
 
@@ -114,7 +115,9 @@ def test_table_and_answer_of_initial_weights(run, ns):
         std = math.sqrt(2 / (784 + 10)) if "Xavier" in name else float(name)
         unit_weights = ns.make_softmax(rng=0, std=1).W
         np.testing.assert_allclose(W, std * unit_weights, rtol=1e-5)
-        validation = fitted.log["validation accuracy"][[1, 5, 10]]
+        epochs = [n for name in row.index for n in read_numbers(name)]
+        assert len(epochs) == 3 and epochs[-1] == len(fitted.log)
+        validation = fitted.log["validation accuracy"][epochs]
         initial_loss = loss_of(ns.train.x @ W, ns.train.y)
         assert [*row] == pytest.approx([*validation, initial_loss], rel=1e-4)
         reported += [name.split()[0], accuracy(fitted.model, ns.validation)]
@@ -246,13 +249,14 @@ def test_logistic_regression_has_no_gradient_left(ns):
     W, lam = ns.logistic.coef_.T, ns.softmax_settings["lam"]
     gradient = x.T @ (softmax(x @ W, axis=1) - np.eye(10)[y]) / len(y) + 2 * lam * W
     assert np.abs(gradient).max() < 2e-4
-    assert np.linalg.norm(gradient) < 0.3 * np.linalg.norm(2 * lam * W)
+    expected_C = 1 / (2 * lam * len(y)) if lam else math.inf
+    assert math.isclose(ns.logistic.C, expected_C)
     assert not ns.logistic.intercept_.any()
 
 
 def test_accuracies_beside_scikit_learn(run, ns):
     (answer,) = run.answers("1.11")
-    ours, rounded, one_hot, logistic = answer.split("<br>")
+    ours, rounded, one_hot, logistic, *_ = answer.split("<br>")
     for column, (x, y) in enumerate((ns.train, ns.test)):
         digits = ns.digit_model.predict(x)[:, None]
         for line, scores in (
@@ -321,6 +325,7 @@ def test_one_digit_forward_and_backward(run, ns):
         symbol = ax.get_title().split("\n")[-1].split(" = ")[0]
         bars = [bar.get_width() for bar in ax.patches]
         array = np.ravel(bars or ax.images[0].get_array())
+        array = array[np.isfinite(array)]  # a square may have empty places
         np.testing.assert_allclose(array, expected.pop(symbol), rtol=1e-3, atol=1e-5)
         assert ax.images or ax.yaxis_inverted()  # class 0 is on top
     assert not expected
