@@ -195,7 +195,7 @@ def test_a_run_that_ends_early_keeps_its_outputs(tmp_path, temporary, name):
     first, second, third = partial.cells
     assert first.outputs and second.outputs[0].text == "so far\n" and not third.outputs
     shared_memory = f"*-{(tmp_path / 'pid').read_text()}-*"
-    assert not [*Path("/dev/shm").glob(shared_memory)]
+    wait_until(lambda: not [*Path("/dev/shm").glob(shared_memory)])
 
 
 @on_posix
