@@ -93,7 +93,7 @@ def make_page(notebook):
     return str(page)
 
 
-def write_files(contents):
+def write_files(contents, say=print):
     """Write {path: bytes}, each file as a whole; none if one cannot be prepared."""
     drafts = {path: path.with_name(f"{path.name}.tmp") for path in contents}
     try:
@@ -101,7 +101,7 @@ def write_files(contents):
             draft.parent.mkdir(parents=True, exist_ok=True)
             draft.write_bytes(contents[path])
         for path, draft in drafts.items():
-            print("written:", draft.replace(path))
+            say(f"written: {draft.replace(path)}")
     finally:
         for draft in drafts.values():
             draft.unlink(missing_ok=True)

@@ -41,14 +41,18 @@ RESULTS = re.compile("(?<=<!-- results -->).*?(?=<!-- /results -->)", re.S)
 LINK = re.compile(r"\[([\d.]+)\]\(\S+\)")  # of a section's number
 ROW = re.compile(r"^(\| [\d.]+ \| .*? \|)(.*)", re.M)  # section and question; result
 USER_SETTINGS = "MPLBACKEND", "PYTHONOPTIMIZE", "PYTHONSTARTUP", "PYTHONWARNINGS"
-LIVE = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+LIVE = os.isatty(1) and os.environ.get("TERM") != "dumb"
 WIDTH = min(shutil.get_terminal_size().columns, 80) - 1
 
 
 def say(text, end="\n"):
     """Print a line at once; on a terminal, over the line that is shown there."""
-    with suppress(OSError, UnicodeError):  # closed, or cannot show it
+    try:
         print(f"\r{text:<{WIDTH}}" if LIVE else text, end=end, flush=True)
+    except UnicodeError:
+        pass  # it cannot be shown
+    except OSError:  # nobody reads on, as after `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 class Progress:
@@ -217,14 +221,15 @@ def main():
     suffix = "-partial" if problem else "-quick" if args.quick else ""
     built = path.parent / "build" / f"{path.stem}{suffix}.ipynb"
     try:
-        write_files({built: content})
+        write_files({built: content}, say)
         if problem:
             sys.exit(problem)
-        write_files({built.with_suffix(".html"): make_page(notebook).encode()})
+        write_files({built.with_suffix(".html"): make_page(notebook).encode()}, say)
         if args.save and path.read_bytes() != original:
             sys.exit(f"Nothing is saved: {path.name} was edited during the run.")
         if args.save:
-            write_files({path: content, **readme_and_figure(notebook, path.parent)})
+            files = {path: content, **readme_and_figure(notebook, path.parent)}
+            write_files(files, say)
     except OSError as error:
         sys.exit(f"Nothing more is written: {error}")
 
