@@ -215,7 +215,9 @@ def main():
         prepare(notebook, path.parent, args)
     except (OSError, ValueError, nbformat.ValidationError) as error:
         sys.exit(f"Nothing is run: {error}".partition("\n")[0])
-    problem = asyncio.run(run(notebook, path.parent, signals))
+    # Of Windows' two loops, zmq takes this one without a warning.
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        problem = runner.run(run(notebook, path.parent, signals))
     tidy(notebook)
     content = (nbformat.writes(notebook) + "\n").encode()
     suffix = "-partial" if problem else "-quick" if args.quick else ""
