@@ -36,13 +36,6 @@ MATHML_FIXES = {  # spacing and sizes of norms, matrices, negative numbers and l
 class Renderer(IPythonRenderer):
     """nbconvert's Markdown renderer, with formulas as MathML."""
 
-    def image(self, text, url, title=None):
-        """Return an image; the URL of an attached one becomes its data."""
-        name = unquote(url.removeprefix("attachment:"))
-        for mime, data in self.attachments.get(name, {}).items():
-            url = f"data:{mime};base64,{data}"
-        return super(IPythonRenderer, self).image(text, url, title)
-
     def inline_math(self, body, display="inline"):
         """Return a formula as MathML, or its source if it cannot be converted."""
         try:
