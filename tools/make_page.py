@@ -8,7 +8,7 @@ import argparse
 import sys
 from html import escape
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from paths import NOTEBOOK, ROOT
 
@@ -53,6 +53,7 @@ class Renderer(IPythonRenderer):
 
 def markdown2html(source, images=None):
     """Return Markdown as HTML, with the images that are attached to its cell."""
+    images = {quote(name): image for name, image in (images or {}).items()}
     return MarkdownWithMath(Renderer(escape=False, attachments=images)).render(source)
 
 

@@ -112,7 +112,6 @@ async def run(notebook, folder, signals):
         finally:
             if manager.has_kernel:
                 await manager.shutdown_kernel()
-    return None
 
 
 async def execute(notebook, manager, progress, settings):
