@@ -63,8 +63,12 @@ def torch_twin(model):
             twin.append(nn.Conv2d(inputs, outputs, *geometry, bias=has_bias))
         elif hasattr(layer, "W"):
             twin.append(nn.Linear(*layer.W.shape, bias=has_bias))
+        elif isinstance(layer, nb.ReLU):
+            twin.append(nn.ReLU())
+        elif isinstance(layer, nb.Flatten):
+            twin.append(nn.Flatten())
         else:
-            twin.append(nn.ReLU() if isinstance(layer, nb.ReLU) else nn.Flatten())
+            raise TypeError(f"no PyTorch twin for {type(layer).__name__}")
         for name, parameter in twin[-1].named_parameters():
             values = layer.b if name == "bias" else layer.W
             if values.ndim == 2:

@@ -8,7 +8,7 @@ import argparse
 import sys
 from html import escape
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from paths import NOTEBOOK, ROOT
 
@@ -36,13 +36,6 @@ MATHML_FIXES = {  # spacing and sizes of norms, matrices, negative numbers and l
 class Renderer(IPythonRenderer):
     """nbconvert's Markdown renderer, with formulas as MathML."""
 
-    def image(self, text, url, title=None):
-        """Return an image; the URL of an attached one becomes its data."""
-        name = unquote(url.removeprefix("attachment:"))
-        for mime, data in self.attachments.get(name, {}).items():
-            url = f"data:{mime};base64,{data}"
-        return super(IPythonRenderer, self).image(text, url, title)
-
     def inline_math(self, body, display="inline"):
         """Return a formula as MathML, or its source if it cannot be converted."""
         try:
@@ -60,6 +53,7 @@ class Renderer(IPythonRenderer):
 
 def markdown2html(source, images=None):
     """Return Markdown as HTML, with the images that are attached to its cell."""
+    images = {quote(name): image for name, image in (images or {}).items()}
     return MarkdownWithMath(Renderer(escape=False, attachments=images)).render(source)
 
 
@@ -93,7 +87,7 @@ def make_page(notebook):
     return str(page)
 
 
-def write_files(contents):
+def write_files(contents, say=print):
     """Write {path: bytes}, each file as a whole; none if one cannot be prepared."""
     drafts = {path: path.with_name(f"{path.name}.tmp") for path in contents}
     try:
@@ -101,7 +95,7 @@ def write_files(contents):
             draft.parent.mkdir(parents=True, exist_ok=True)
             draft.write_bytes(contents[path])
         for path, draft in drafts.items():
-            print("written:", draft.replace(path))
+            say(f"written: {draft.replace(path)}")
     finally:
         for draft in drafts.values():
             draft.unlink(missing_ok=True)

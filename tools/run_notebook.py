@@ -1,4 +1,4 @@
-"""Run a copy of a notebook with live progress, five to ten minutes on two cores.
+"""Run a copy of a notebook with live progress, four to ten minutes on two cores.
 
 The results go to the folder build/ beside it: NAME.ipynb and its page, NAME.html. A
 quick run writes NAME-quick, a run that fails or is stopped NAME-partial.ipynb.
@@ -15,40 +15,38 @@ import signal
 import sys
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 from subprocess import DEVNULL
 
+from make_page import make_page, write_files  # or says that packages are missing
 from paths import NOTEBOOK
 
-try:
-    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # or old debuggers warn
-    import nbformat
-    from code_hash import code_cells, code_hash
-    from jupyter_client.kernelspec import KernelSpecManager
-    from jupyter_client.manager import AsyncKernelManager
-    from make_page import make_page, write_files
-    from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError
-    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
-    from PIL import Image
-except ModuleNotFoundError as error:
-    sys.exit(f"{error}: .venv/bin/pip install -r requirements.txt (see README, Run it)")
-except KeyboardInterrupt:
-    sys.exit("\nStopped.")
+os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # or old debuggers warn
+import nbformat
+from code_hash import code_cells, code_hash
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+from PIL import Image
 
 RESULTS = re.compile("(?<=<!-- results -->).*?(?=<!-- /results -->)", re.S)
 LINK = re.compile(r"\[([\d.]+)\]\(\S+\)")  # of a section's number
 ROW = re.compile(r"^(\| [\d.]+ \| .*? \|)(.*)", re.M)  # section and question; result
 USER_SETTINGS = "MPLBACKEND", "PYTHONOPTIMIZE", "PYTHONSTARTUP", "PYTHONWARNINGS"
-LIVE = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+LIVE = os.isatty(1) and os.environ.get("TERM") != "dumb"
 WIDTH = min(shutil.get_terminal_size().columns, 80) - 1
 
 
 def say(text, end="\n"):
     """Print a line at once; on a terminal, over the line that is shown there."""
-    with suppress(OSError, UnicodeError):  # closed, or cannot show it
+    try:
         print(f"\r{text:<{WIDTH}}" if LIVE else text, end=end, flush=True)
+    except UnicodeError:
+        pass  # it cannot be shown
+    except OSError:  # nobody reads on, as after `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 class Progress:
@@ -112,8 +110,8 @@ async def run(notebook, folder, signals):
             message = "Stopped." if signals else f"Failed in {progress.place}: {reason}"
             return " ".join(message.split())
         finally:
-            await shut_down(manager)
-    return None
+            if manager.has_kernel:
+                await manager.shutdown_kernel()
 
 
 async def execute(notebook, manager, progress, settings):
@@ -127,14 +125,6 @@ async def execute(notebook, manager, progress, settings):
     for index, cell in enumerate(notebook.cells):
         progress.start_cell(cell)
         await client.async_execute_cell(cell, index, client.code_cells_executed + 1)
-
-
-async def shut_down(manager):
-    """End the kernel, then with a SIGTERM the processes that it leaves behind."""
-    if manager.has_kernel:
-        await manager.shutdown_kernel()  # not at once: joblib clears /dev/shm
-        with suppress(AttributeError, OSError):  # on Windows; if there are none
-            os.killpg(manager.provisioner.pgid, signal.SIGTERM)
 
 
 def tidy(notebook):
@@ -184,8 +174,6 @@ def prepare(notebook, folder, args):
         sys.exit("--save needs <!-- results --> and <!-- /results --> in README.md.")
     for cell in code_cells(notebook):
         cell.outputs, cell.execution_count = [], None
-        if "C0_weights.npy" in cell.source and not (folder / "C0_weights.npy").exists():
-            sys.exit("C0_weights.npy is missing: git checkout C0_weights.npy")
         if "parameters" in cell.metadata.get("tags", ()):
             if args.save and not cell.source.startswith("SHARE = 1.0"):
                 sys.exit("--save needs SHARE = 1.0 in the cell tagged `parameters`.")
@@ -211,20 +199,22 @@ def main():
         prepare(notebook, path.parent, args)
     except (OSError, ValueError, nbformat.ValidationError) as error:
         sys.exit(f"Nothing is run: {error}".partition("\n")[0])
-    problem = asyncio.run(run(notebook, path.parent, signals))
+    # Of Windows' two loops, zmq takes this one without a warning.
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        problem = runner.run(run(notebook, path.parent, signals))
     tidy(notebook)
     content = (nbformat.writes(notebook) + "\n").encode()
     suffix = "-partial" if problem else "-quick" if args.quick else ""
     built = path.parent / "build" / f"{path.stem}{suffix}.ipynb"
     try:
-        write_files({built: content})
+        write_files({built: content}, say)
         if problem:
             sys.exit(problem)
-        write_files({built.with_suffix(".html"): make_page(notebook).encode()})
+        write_files({built.with_suffix(".html"): make_page(notebook).encode()}, say)
         if args.save and path.read_bytes() != original:
             sys.exit(f"Nothing is saved: {path.name} was edited during the run.")
         if args.save:
-            write_files({path: content, **readme_and_figure(notebook, path.parent)})
+            write_files({path: content} | readme_and_figure(notebook, path.parent), say)
     except OSError as error:
         sys.exit(f"Nothing more is written: {error}")
 
