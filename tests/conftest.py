@@ -1,13 +1,15 @@
 """Fixtures that the tests share."""
 
-import socket
 import warnings
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
 import pytest
-from load_definitions import NOTEBOOK, load_definitions  # in tools/: see pyproject.toml
-from small_run import small_run
+from load_definitions import load_definitions  # in tools/: see pyproject.toml
+from reader import read_notebook
+from references import patches_by_loop
+from small_run import SmallRun
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +23,7 @@ def nb():
 @pytest.fixture(scope="session")
 def saved():
     """The notebook as saved, with its outputs."""
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook = read_notebook()
     nbformat.validate(notebook)
     return notebook
 
@@ -29,29 +31,38 @@ def saved():
 @pytest.fixture(scope="session")
 def run():
     """A run of the whole notebook on few images."""
-    return small_run()
+    return SmallRun()
 
 
 @pytest.fixture(scope="session")
 def ns(run):
     """The names that this run leaves behind."""
-    return run.names
+    return SimpleNamespace(**run.namespace)
+
+
+@pytest.fixture(scope="session")
+def quadratic(ns):
+    """Question 5 as a quadratic form: patches, A = the sum of p pᵀ, and from the
+    singular values of the patches (not from A) its eigenvalues and eigenvectors."""
+    patches = patches_by_loop(ns.cifar[:100], 5)
+    _, singular_values, Vt = np.linalg.svd(patches, full_matrices=False)
+    return SimpleNamespace(
+        patches=patches,
+        A=patches.T @ patches,
+        eigenvalues=singular_values**2,  # descending
+        eigenvectors=Vt.T,
+        W0=ns.W0.reshape(20, 75),
+        start=(ns.W_start - ns.W0).reshape(20, 75),
+    )
+
+
+@pytest.fixture
+def edit(run):
+    """A function that runs sources in the small run's namespace, which it returns."""
+    with run.restored():
+        yield run.execute
 
 
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
-
-
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch):
-    """A test that looks up another host fails, even where errors are caught."""
-    look_up = socket.getaddrinfo
-
-    def guarded(host, *args, **kwargs):
-        if host not in (None, "", "localhost", "127.0.0.1", "::1", "0.0.0.0"):
-            pytest.fail(f"a test looked up {host}")
-        return look_up(host, *args, **kwargs)
-
-    monkeypatch.setattr(socket, "getaddrinfo", guarded)
-    monkeypatch.setenv("NO_PROXY", "*")

@@ -1,6 +1,7 @@
-"""Independent reference implementations, and helpers that check gradients and seeds."""
+"""Independent reference implementations, and assertions that tests share."""
 
 import math
+import re
 
 import mpmath
 import numpy as np
@@ -8,9 +9,6 @@ from mpmath import mpf
 from scipy.special import logsumexp
 
 POINTS = (2, 4, 1), (9, 14, 3), (128, 42, 666), (52, 14, 28)  # the sheet's, Question 2
-
-
-# Gradients and seeds
 
 
 def assert_gradient(analytic, numerical, bound=1e-7):
@@ -31,7 +29,16 @@ def assert_seeded(draw):
     assert not np.array_equal(draw(None), draw(None))
 
 
-# Reference implementations
+def assert_in_order(text, *parts):
+    """Assert that a text has these parts, one after the other; floats as 0.00.
+
+    A part is not found inside of a longer number or word."""
+    rest = text
+    for part in parts:
+        part = f"{part:.2f}" if isinstance(part, float) else str(part)
+        found = re.search(rf"(?<![\w.]){re.escape(part)}(?!\w|\.\d)(.*)", rest)
+        assert found, f"{part} is missing, or in another place, in: {text}"
+        rest = found[1]
 
 
 def loss_of(scores, y):
@@ -41,15 +48,20 @@ def loss_of(scores, y):
 
 def accuracy_of(scores, y):
     """Accuracy in %, of scores (N, m) and labels (N,)."""
-    return 100 * np.mean(scores.argmax(axis=1) == y)
+    return float(100 * np.mean(scores.argmax(axis=1) == y))
+
+
+def accuracy(model, dataset):
+    """A model's accuracy on a Dataset, in %."""
+    return accuracy_of(model.forward(dataset.x), dataset.y)
 
 
 def wilson_interval(correct):
-    """(accuracy, low, high) in %, with Wilson's closed formula for 95% confidence."""
-    n, p, z = len(correct), np.mean(correct), 1.959963984540054
+    """[accuracy, low, high] in %, with Wilson's closed formula for 95% confidence."""
+    n, p, z = len(correct), float(np.mean(correct)), 1.959963984540054
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half_width = math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) * z / (1 + z**2 / n)
-    return 100 * p, 100 * (centre - half_width), 100 * (centre + half_width)
+    return [100 * p, 100 * (centre - half_width), 100 * (centre + half_width)]
 
 
 def paired_difference(correct, others):
@@ -77,12 +89,21 @@ def exact(x, y, z):
 
 def patches_by_loop(images, size):
     """Every size × size patch of images (N, C, H, W), flattened, one in each row."""
-    n_images, _, height, width = images.shape
+    rows, columns = np.array(images.shape[2:]) - size + 1
     return np.array(
         [
             images[n, :, i : i + size, j : j + size].ravel()
-            for n in range(n_images)
-            for i in range(height - size + 1)
-            for j in range(width - size + 1)
+            for n, i, j in np.ndindex(len(images), rows, columns)
         ]
     )
+
+
+def measures(quadratic, delta):
+    """L2 distance and filter error of filters that are off by delta (20, 75)."""
+    distance = np.linalg.norm(quadratic.patches @ delta.T)
+    return distance, np.linalg.norm(delta) / np.linalg.norm(quadratic.W0)
+
+
+def left_after(quadratic, n_steps):
+    """The share of the error along each eigenvector that plain steps leave."""
+    return (1 - quadratic.eigenvalues / quadratic.eigenvalues[0]) ** n_steps

@@ -1,19 +1,15 @@
 """Tests of tools/run_notebook.py on small notebooks, run as a user would run it."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import nbformat
 import psutil
 import pytest
-import run_notebook
-from code_hash import code_cells
-from nbformat.v4 import new_code_cell, new_notebook, new_output
+from nbformat.v4 import new_code_cell, new_notebook
 from paths import ROOT
 
 TABLE = """\
@@ -29,20 +25,20 @@ CELLS = {
     "page-1": "import matplotlib.pyplot as plt; plt.plot([1, 2]); plt.show()",
     "answers": f"display({{'text/markdown': {TABLE!r}}}, raw=True)",
 }
-on_posix = pytest.mark.skipif(os.name == "nt", reason="Windows has other signals")
 
 
-def make_notebook(folder, cells=CELLS):
+def make_notebook(folder, cells=CELLS, readme=README):
     """Write a notebook of {id: source}, and a README beside it; return its path."""
     cells = [new_code_cell(source, id=name) for name, source in cells.items()]
     cells[0].metadata["tags"] = ["parameters"]
     nbformat.write(new_notebook(cells=cells), folder / "made up.ipynb")
-    (folder / "README.md").write_text(README, encoding="utf-8")
+    if readme:
+        (folder / "README.md").write_text(readme, encoding="utf-8")
     return folder / "made up.ipynb"
 
 
 def start(*arguments, **settings):
-    """Start the tool with these environment variables, and SIGINT as in a terminal."""
+    """Start the tool with these environment variables."""
     return subprocess.Popen(
         [sys.executable, ROOT / "tools" / "run_notebook.py", *arguments],
         env=os.environ | settings,
@@ -65,7 +61,7 @@ def test_save_updates_notebook_readme_and_figure(tmp_path):
     out, err = tool.communicate(timeout=300)
     assert (tool.returncode, err) == (0, "") and "mind the gap" in out
     executed = nbformat.read(path, as_version=4)
-    outputs = [output for cell in code_cells(executed) for output in cell.outputs]
+    outputs = [output for cell in executed.cells for output in cell.outputs]
     printed = [output.text for output in outputs if "text" in output]
     assert printed == ["True\n"]
     page = tmp_path / "build" / "made up.html"
@@ -88,42 +84,21 @@ def test_save_saves_nothing_if_the_notebook_was_edited(tmp_path):
     assert not (tmp_path / "docs").exists()
 
 
-BEFORE_THE_RUN = {
+LACKING = {
     "SHARE = 1.0": (CELLS | {"share": "SHARE = 0.5"}, README),
     "<!-- /results -->": (CELLS, README.replace("/", "")),
     "README.md": (CELLS, None),
 }
 
 
-@pytest.mark.parametrize("lacking", BEFORE_THE_RUN)
+@pytest.mark.parametrize("lacking", LACKING)
 def test_save_notices_before_the_run_what_is_lacking(tmp_path, lacking):
-    cells, readme = BEFORE_THE_RUN[lacking]
-    path = make_notebook(tmp_path, cells)
-    (tmp_path / "README.md").unlink()
-    if readme:
-        (tmp_path / "README.md").write_text(readme, encoding="utf-8")
+    path = make_notebook(tmp_path, *LACKING[lacking])
     before = path.read_bytes()
     tool = start(path, "--save")
     _, err = tool.communicate(timeout=60)
     assert tool.returncode == 1 and lacking in err and len(err.splitlines()) == 1
     assert path.read_bytes() == before and not (tmp_path / "build").exists()
-
-
-PAGE_1 = {"text/markdown": TABLE, "image/png": "AAAA"}
-LACKING = {
-    "| 1.9 | Test |": PAGE_1 | {"text/markdown": TABLE.replace("Test", "Exam")},
-    "text/markdown": {"image/png": "AAAA"},
-    "image/png": {"text/markdown": TABLE},
-}
-
-
-@pytest.mark.parametrize("lacking", LACKING)
-def test_save_says_what_page_1_lacks(tmp_path, lacking):
-    path = make_notebook(tmp_path)
-    notebook = nbformat.read(path, as_version=4)
-    notebook.cells[-1].outputs = [new_output("display_data", LACKING[lacking])]
-    with pytest.raises(SystemExit, match=re.escape(lacking)):
-        run_notebook.readme_and_figure(notebook, tmp_path)
 
 
 def test_quick_uses_a_twentieth_of_the_images_and_its_own_file_names(tmp_path):
@@ -134,74 +109,23 @@ def test_quick_uses_a_twentieth_of_the_images_and_its_own_file_names(tmp_path):
     assert nbformat.read(notebook, as_version=4).cells[0].source == "SHARE = 0.05"
 
 
-# Runs that end early
-
-WORKERS = """\
-print("so far", flush=True)
-import joblib, numpy, os, subprocess, sys, time
-from pathlib import Path
-joblib.Parallel(2)(map(joblib.delayed(len), [numpy.ones(10**6)] * 2))
-subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-Path("pid").write_text(str(os.getpid()))
-"""
-
-
-def processes_of(folder):
-    """List the processes whose temporary files go to this folder."""
-    processes = {p: p.info["environ"] or {} for p in psutil.process_iter(["environ"])}
-    return [p for p in processes if str(folder) in processes[p].get("TMPDIR", "")]
-
-
-def wait_until(condition):
-    """Wait until condition() holds; fail after two minutes."""
-    end = time.monotonic() + 120
-    while not condition():
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other signals")
+@pytest.mark.parametrize("last_line", ["time.sleep(600)", "raise ValueError"])
+def test_a_run_that_ends_early_keeps_its_outputs(tmp_path, last_line):
+    """By Ctrl-C or by an error; no process is left."""
+    code = "print('so far', flush=True); import time; open('mark', 'w')\n"
+    path = make_notebook(tmp_path, {"a": "1 + 1", "b": code + last_line, "c": "2"})
+    tool, end = start(path), time.monotonic() + 120
+    while not (tmp_path / "mark").exists():
         assert time.monotonic() < end
         time.sleep(0.05)
-
-
-@pytest.fixture
-def temporary(tmp_path):
-    """A folder for temporary files. In the end, no file and no process is left."""
-    folder = tmp_path / "tü"
-    folder.mkdir()
-    yield folder
-    _, alive = psutil.wait_procs(processes_of(folder), timeout=10)
-    for process in alive:
-        process.kill()
-    assert not alive and not [*folder.iterdir()]
-
-
-LAST_LINES = {
-    "SIGINT": "time.sleep(600)",
-    "SIGTERM": "time.sleep(600)",
-    "error": "raise ValueError",
-    "kernel killed": "os.kill(os.getpid(), 9)",
-}
-
-
-@on_posix
-@pytest.mark.parametrize("name", LAST_LINES)
-def test_a_run_that_ends_early_keeps_its_outputs(tmp_path, temporary, name):
-    cells = {"a": "1 + 1", "b": WORKERS + LAST_LINES[name], "c": "2"}
-    tool = start(make_notebook(tmp_path, cells), TMPDIR=str(temporary))
-    wait_until((tmp_path / "pid").exists)
-    if name.startswith("SIG"):
-        assert len(processes_of(temporary)) > 3  # tool, kernel, and others
-        tool.send_signal(getattr(signal, name))
+    processes = psutil.Process(tool.pid).children(recursive=True)
+    if "sleep" in last_line:
+        assert processes
+        tool.send_signal(signal.SIGINT)
     _, err = tool.communicate(timeout=300)
     assert tool.returncode == 1 and len(err.splitlines()) == 1
+    assert not psutil.wait_procs(processes, timeout=10)[1]
     partial = nbformat.read(tmp_path / "build/made up-partial.ipynb", as_version=4)
     first, second, third = partial.cells
     assert first.outputs and second.outputs[0].text == "so far\n" and not third.outputs
-    shared_memory = f"*-{(tmp_path / 'pid').read_text()}-*"
-    wait_until(lambda: not [*Path("/dev/shm").glob(shared_memory)])
-
-
-@on_posix
-def test_a_signal_while_the_kernel_starts_leaves_one_line(tmp_path, temporary):
-    tool = start(make_notebook(tmp_path), TMPDIR=str(temporary))
-    wait_until(lambda: [*temporary.glob("*/kernel.json")])
-    tool.send_signal(signal.SIGINT)
-    _, err = tool.communicate(timeout=60)
-    assert tool.returncode == 1 and len(err.splitlines()) == 1

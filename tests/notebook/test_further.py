@@ -1,0 +1,161 @@
+"""The chapter Further: its results, worked out again. Each section has its own tests,
+which go with it if it is deleted."""
+
+import math
+
+import numpy as np
+import pytest
+from reader import section_of, sources_beside
+from references import (
+    accuracy,
+    accuracy_of,
+    assert_in_order,
+    left_after,
+    measures,
+    paired_difference,
+    wilson_interval,
+)
+
+
+def test_bugs_are_measured_on_the_right_images_and_caught_by_the_limits(run, ns):
+    """Twenty images are memorised; an epoch uses the whole training set, and what it
+    reports is the validation accuracy. All bugs have the first of the three seeds."""
+    calls = run.calls_in("fit", "bugs-alarms")
+    tables = [*ns.baseline.to_numpy(), *ns.bug_table.to_numpy()]
+    assert len(calls) == 2 * len(tables), "expected two trainings for each row"
+    for row, few, epoch in zip(tables, calls[::2], calls[1::2], strict=True):
+        assert len(few.arguments["train"].y) == 20
+        assert few.arguments["validation"] is few.arguments["train"]
+        assert epoch.arguments["train"] is ns.train
+        measured = few.result.train_accuracy, epoch.result.validation_accuracy
+        assert [*row[1:]] == pytest.approx(measured, nan_ok=True)
+    seeds = [call.arguments["seed"] for call in calls[1::2]]
+    assert seeds == [0, 1, 2] + len(ns.BUGS) * [0]
+    errors, memorised, epoch = ns.bug_table.to_numpy().T
+    passed = errors <= 1e-7, memorised >= 100, epoch >= min(ns.baseline.iloc[:, 2])
+    np.testing.assert_array_equal(ns.caught, ~np.transpose(passed))
+    assert ns.caught[:, 0].all()
+
+
+def test_bugs_are_put_into_the_class_that_was_run_last(edit):
+    """A subclass whose name begins like that of Linear is not taken for it."""
+    linear = "\n\n".join(s for s in sources_beside("q3-linear") if "class Linear" in s)
+    subclass = "class LinearNoBias(Linear):\n    pass\n"
+    names = edit(linear, subclass, *sources_beside("bugs"))
+    assert names["caught"][:, 0].all()
+
+
+def test_variants_of_the_mlp(run, ns):
+    """The baseline, without ReLU, from 0, from a constant; all are trained alike."""
+    calls = run.calls_in("fit", "further-why")
+    for row, call in zip(ns.variant_table.to_numpy(), calls, strict=True):
+        model = call.result.model
+        units = {tuple(column) for column in model.layers[0].W.T.round(4)}
+        assert [*row] == pytest.approx((accuracy(model, ns.validation), len(units)))
+        for setting in "seed", "epochs", "batch_size", "learning_rate", "lam":
+            assert call.arguments[setting] == calls[0].arguments[setting]
+    starts = [
+        call.arguments["make_model"](rng=np.random.default_rng(0)) for call in calls
+    ]
+    assert [len(start.layers) for start in starts] == [3, 2, 3, 3]
+    weights = [np.unique(start.layers[0].W) for start in starts]
+    assert len(weights[1]) > 1 and [*map(list, weights[2:])] == [[0], [0.01]]
+
+
+def test_signals_grow_or_shrink_by_the_gain(ns):
+    """A ReLU network without biases is homogeneous: a gain g multiplies the signal of
+    layer n by (g / √2) ** n, compared with He's gain. He's gain keeps its size."""
+    gain_2, he, gain_1 = ns.signal_rms.to_numpy().T
+    layer = np.arange(1, 11)
+    np.testing.assert_allclose(gain_2, he * 2 ** (layer / 2))
+    np.testing.assert_allclose(gain_1, he / 2 ** (layer / 2))
+    input_rms = math.sqrt(np.mean(ns.validation.x**2))
+    np.testing.assert_allclose(he, input_rms, rtol=0.2)
+
+
+def test_what_plain_descent_learns_in_75_dimensions(ns, quadratic):
+    """Directions with less than half of their error left after 100 steps; their shares
+    of L² and of the squared filter error at the start; A of the mean patch."""
+    few = left_after(quadratic, 100) < 0.5
+    assert ns.learned.tolist()[::-1] == few.tolist()
+    along = quadratic.start @ quadratic.eigenvectors
+    delta = along[:, few] @ quadratic.eigenvectors[:, few].T
+    of_few, of_all = measures(quadratic, delta), measures(quadratic, quadratic.start)
+    assert ns.shares == pytest.approx(np.divide(of_few, of_all) ** 2)
+    mean_patch = quadratic.patches.mean(axis=0)
+    assert ns.mean_only == pytest.approx(len(quadratic.patches) * sum(mean_patch**2))
+
+
+def test_plain_descent_continued(ns, quadratic):
+    """L2 distances and filter errors, from the run's last step to millions of steps."""
+    along = quadratic.start @ quadratic.eigenvectors
+    for n_steps, *point in zip(ns.later_steps, *ns.plain_continued, strict=True):
+        delta = along * left_after(quadratic, n_steps) @ quadratic.eigenvectors.T
+        assert point == pytest.approx(measures(quadratic, delta), rel=1e-4)
+    first, last = ns.later_steps[[0, -1]]
+    assert first == len(ns.plain_log) - 1 and last > 1e6
+
+
+def test_optimisers_on_the_quadratic_form(ns, quadratic):
+    """After as many steps as plain descent has taken."""
+    rate = 1 / quadratic.eigenvalues[0]
+    rules = lambda gradient: rate * gradient, ns.momentum(rate), ns.adam(0.2)
+    for row, update_rule in zip(ns.optimiser_table.to_numpy(), rules, strict=True):
+        delta = quadratic.start
+        for _ in ns.plain_log.index[1:]:
+            delta = delta - update_rule(delta @ quadratic.A)
+        assert [*row] == pytest.approx(measures(quadratic, delta), rel=1e-4)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("convnet", "ConvNet"), ("wide", "MLP")])
+def test_networks_are_trained_on_distorted_digits(run, ns, name, kind):
+    model = getattr(ns, f"{name}_run").model
+    assert type(model).__name__ == kind
+    expected = {"train": ns.train, "batches": ns.distorted_minibatch}
+    expected |= getattr(ns, f"{name}_settings")
+    arguments = run.fit_of(model)
+    assert all(arguments[key] is value for key, value in expected.items())
+
+
+@pytest.fixture(scope="module")
+def scores_of(ns):
+    """{name in `models`: function that gives the scores of images}."""
+    networks = ns.mlp_model, ns.wide_run.model, ns.convnet_run.model
+    functions = [ns.one_hot_model.predict, ns.softmax_model.forward]
+    functions += [network.forward for network in networks]
+    return dict(zip(ns.models, functions, strict=True))
+
+
+def test_models_are_compared_on_the_test_set(run, ns, scores_of):
+    previous, intervals = None, []
+    for name, row in ns.comparison.iterrows():
+        correct = scores_of[name](ns.test.x).argmax(axis=1) == ns.test.y
+        intervals.append(wilson_interval(correct))
+        assert [*row[:3]] == pytest.approx(intervals[-1]), name
+        if previous is not None:
+            expected = paired_difference(correct, previous)
+            assert [*row[3:5]] == pytest.approx(expected), name
+        previous = correct
+    answer = run.answer(section_of("further-staircase"))
+    assert_in_order(answer, *intervals[3], *intervals[4])
+
+
+def test_the_figure_of_test_errors(run, ns):
+    ax, *_ = run.axes_in("staircase")
+    names = [label.get_text().replace("\n", " ") for label in ax.get_xticklabels()]
+    assert names == list(ns.comparison.index)
+    errors = 100 - ns.comparison.to_numpy()[:, :3]  # error, and both ends
+    points, _, (bars,) = ax.containers[0].lines
+    np.testing.assert_allclose(points.get_ydata().astype(float), errors[:, 0])
+    ends = [segment[:, 1] for segment in bars.get_segments()]
+    np.testing.assert_allclose(np.sort(ends), np.sort(errors[:, 1:]))
+
+
+def test_accuracies_on_shifted_digits(ns, scores_of):
+    images = ns.test.x.reshape(-1, 28, 28)
+    for pixels, row in ns.shifted.iloc[::3].iterrows():
+        moved = np.zeros_like(images)
+        moved[:, :, pixels:] = images[:, :, : 28 - pixels]
+        for name, percentage in row.items():
+            scores = scores_of[name](moved.reshape(-1, 784))
+            assert percentage == pytest.approx(accuracy_of(scores, ns.test.y)), name

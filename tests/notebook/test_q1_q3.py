@@ -1,0 +1,221 @@
+"""Questions 1 and 3: what is trained, chosen, tested and answered, worked out again."""
+
+import itertools
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from references import (
+    accuracy,
+    accuracy_of,
+    assert_in_order,
+    loss_of,
+    wilson_interval,
+)
+from scipy.special import softmax
+
+SECTIONS = {  # of tuning, test accuracy, classes, less data
+    "softmax": ("1.8", "1.9", "1.10", "1.13"),
+    "mlp": ("3.4", "3.5", "3.6", "3.8"),
+}
+
+
+@pytest.fixture(params=SECTIONS)
+def question(request, ns):
+    """Results of Question 1 or 3: question.runs is softmax_runs or mlp_runs, …"""
+    prefix = f"{request.param}_"
+    names = [name for name in vars(ns) if name.startswith(prefix)]
+    results = {name.removeprefix(prefix): getattr(ns, name) for name in names}
+    results["make_model"] = getattr(ns, f"make_{request.param}")
+    return SimpleNamespace(**results, sections=SECTIONS[request.param])
+
+
+def assert_fit(run, ns, model, **settings):
+    """Assert that a model was trained on all training images, with these settings."""
+    arguments = run.fit_of(model)
+    assert arguments["train"] is ns.train
+    assert arguments["batches"] is None  # get_minibatch
+    assert {name: arguments[name] for name in settings} == settings
+
+
+def mean_and_std(values):
+    return float(np.mean(values)), float(np.std(values, ddof=1))
+
+
+def test_the_bare_loop_takes_the_sheets_steps(ns):
+    """The sum over each mini-batch, a constant rate, the penalty of the first run."""
+    W, lam, rng = ns.snapshots[0].astype(float), 1e-4, np.random.default_rng(0)
+    batches = (b for _ in range(10) for b in ns.get_minibatch(*ns.train, 50, rng))
+    for step, (x, y) in enumerate(batches):
+        if step in ns.snapshots:
+            np.testing.assert_allclose(ns.snapshots[step], W, atol=3e-6)
+        G = softmax(x @ W, axis=1) - np.eye(10)[y]
+        W = W - 0.002 * (x.T @ G + lam * 2 * W)
+    np.testing.assert_allclose(ns.classifier.W, W, atol=3e-6)
+
+
+def test_first_run(run, ns, question):
+    model = question.first_run.model
+    assert_fit(run, ns, model, make_model=question.make_model, **question.guess)
+    validation_accuracy = question.first_run.validation_accuracy
+    assert validation_accuracy == pytest.approx(accuracy(model, ns.validation))
+
+
+def test_initial_weights_differ_in_their_standard_deviation(run, ns):
+    """In the table, the epochs 1, 5 and 10 on the validation set; the initial loss."""
+    reported, table = [], ns.init_table.to_numpy()
+    unit_weights = ns.make_softmax(rng=0, std=1).W
+    for std, fitted, row in zip(ns.sigmas.values(), ns.init_runs, table, strict=True):
+        assert_fit(run, ns, fitted.model, **ns.softmax_guess)
+        W = run.fit_of(fitted.model)["make_model"](rng=0).W
+        np.testing.assert_allclose(W, std * unit_weights, rtol=1e-5)
+        reported.append(accuracy(fitted.model, ns.validation))
+        log = fitted.log.iloc[:, 3]
+        initial_loss = loss_of(ns.train.x @ W, ns.train.y)
+        expected = log[1], log[5], reported[-1], initial_loss
+        assert [*row] == pytest.approx(expected, rel=1e-5)
+    assert math.sqrt(2 / (784 + 10)) in ns.sigmas.values()  # Xavier
+    assert_in_order(run.answer("1.7"), *reported)
+
+
+def test_every_pair_of_the_grid_is_trained_from_three_seeds(run, ns, question):
+    trials = question.trials[[*question.grid, "seed"]].to_numpy().tolist()
+    pairs = itertools.product(*question.grid.values(), [1, 2, 3])
+    assert sorted(trials) == sorted(map(list, pairs))
+    for _, row in question.trials.iterrows():
+        settings = {name: row[name] for name in (*question.grid, "seed")}
+        settings |= question.fixed | {"make_model": question.make_model}
+        assert_fit(run, ns, row["model"], **settings)
+        for name, dataset in ("train", ns.train), ("validation", ns.validation):
+            measured = row[f"{name}_accuracy"]
+            assert measured == pytest.approx(accuracy(row["model"], dataset))
+
+
+def test_the_best_pair_on_the_validation_set_is_chosen_and_reported(run, ns, question):
+    groups = question.trials.groupby(list(question.grid))["validation_accuracy"]
+    means = {pair: np.mean(values.to_numpy()) for pair, values in groups}
+    chosen = tuple(question.best[name] for name in question.grid)
+    assert means[chosen] == np.nanmax([*means.values()])
+    for name, value in question.best.items():
+        assert question.runs[name].tolist() == 3 * [value]
+    assert question.settings == question.fixed | question.best
+    assert ns.mlp_fixed["lam"] == ns.softmax_settings["lam"]
+    validation = mean_and_std(question.runs["validation_accuracy"])
+    train = mean_and_std(question.runs["train_accuracy"])
+    gap, shown = train[0] - validation[0], [f"{value:g}" for value in chosen]
+    errors = 100 - train[0], 100 - validation[0]
+    answer = run.answer(question.sections[0])
+    assert_in_order(answer, *shown, *validation, *train, gap, *errors)
+
+
+def test_the_pair_beyond_the_grid(run, ns):
+    """Both values halved; the seed of the first chosen run, for comparison."""
+    halved = {name: value / 2 for name, value in ns.mlp_best.items()}
+    settings = ns.mlp_settings | halved | {"seed": ns.mlp_runs.iloc[0]["seed"]}
+    assert_fit(run, ns, ns.beyond_run.model, make_model=ns.make_mlp, **settings)
+
+
+def test_the_first_chosen_run_is_evaluated_on_the_test_set(run, ns, question):
+    assert question.model is question.runs["model"].iloc[0]
+    predictions = question.model.forward(ns.test.x).argmax(axis=1)
+    np.testing.assert_array_equal(question.predictions, predictions)
+    np.testing.assert_array_equal(question.correct, predictions == ns.test.y)
+    accuracies = wilson_interval(question.correct)
+    accuracies.append(accuracy(question.model, ns.validation))
+    accuracies += mean_and_std(question.runs["validation_accuracy"])
+    assert_in_order(run.answer(question.sections[1]), *accuracies)
+
+
+def test_best_and_worst_class(run, ns, question):
+    correct = [question.correct[ns.test.y == k] for k in range(10)]
+    accuracies = [np.mean(c) for c in correct]
+    parts = []
+    for k in np.argmax(accuracies), np.argmin(accuracies):
+        parts += [k, *wilson_interval(correct[k])]
+    assert_in_order(run.answer(question.sections[2]), *parts)
+
+
+def test_the_confusion_matrix_counts_test_images(run, ns):
+    """The true class is the row, from the top; the predicted class the column."""
+    expected = np.zeros((10, 10), int)
+    np.add.at(expected, (ns.test.y, ns.softmax_predictions), 1)
+    ax, *_ = run.axes_in("q1-confusion")
+    texts = sorted(ax.texts, key=lambda text: text.get_position()[::-1])
+    counts = [int(text.get_text()) for text in texts]
+    np.testing.assert_array_equal(np.reshape(counts, (10, 10)), expected)
+    assert ax.yaxis_inverted()
+
+
+def test_linear_and_logistic_regression_have_no_gradient_left(ns):
+    """The squared error on the training images is minimal; our own objective, with the
+    chosen λ and without biases, too."""
+    x, y = ns.train
+    for model, target in (ns.digit_model, y), (ns.one_hot_model, np.eye(10)[y]):
+        residual = model.predict(x) - target
+        assert np.linalg.norm(x.T @ residual) < 0.01 * np.linalg.norm(x.T @ target)
+    W, lam = ns.logistic.coef_.T, ns.softmax_settings["lam"]
+    gradient = x.T @ (softmax(x @ W, axis=1) - np.eye(10)[y]) / len(y) + 2 * lam * W
+    assert np.abs(gradient).max() < 2e-4
+    assert math.isclose(ns.logistic.C, 1 / (2 * lam * len(y)) if lam else math.inf)
+    assert not ns.logistic.intercept_.any()
+
+
+def test_accuracies_beside_scikit_learn(run, ns):
+    """Of each classifier on the training, then on the test images."""
+    parts = []
+    for scores_of in (
+        lambda x: x @ ns.softmax_model.W,
+        lambda x: -np.abs(ns.digit_model.predict(x)[:, None] - np.arange(10)),
+        ns.one_hot_model.predict,
+        lambda x: x @ ns.logistic.coef_.T,
+    ):
+        parts += [accuracy_of(scores_of(x), y) for x, y in (ns.train, ns.test)]
+    assert_in_order(run.answer("1.11"), *parts)
+
+
+def test_smaller_sets_have_the_chosen_settings_and_a_larger_lambda(run, ns, question):
+    """And random images, not those at the start of the file."""
+    first_images = set()
+    smaller = question.subsets[question.subsets["percentage"] < 100]
+    for _, row in smaller.iterrows():
+        lam = pytest.approx(question.settings["lam"] * 100 / row["percentage"])
+        expected = question.settings | {"lam": lam, "make_model": question.make_model}
+        arguments = run.fit_of(row["model"])
+        assert {name: arguments[name] for name in expected} == expected
+        x = arguments["train"].x
+        assert len(np.unique(x, axis=0)) == len(ns.train.x) * row["percentage"] // 100
+        first_images.add(x[0].tobytes())
+    assert len(first_images) > 1
+
+
+def test_accuracy_by_percentage_is_measured_on_the_test_set(run, ns, question):
+    parts = []
+    for percentage, trials in question.subsets.groupby("percentage"):
+        accuracies = [accuracy(model, ns.test) for model in trials["model"]]
+        assert trials["test_accuracy"].tolist() == pytest.approx(accuracies)
+        parts += [percentage, float(np.mean(accuracies))]
+    assert_in_order(run.answer(question.sections[3]), *parts)
+    assert trials["model"].tolist() == question.runs["model"].tolist()  # of 100%
+
+
+def test_one_digit_forward_and_backward(run, ns):
+    """The nearest mistake: ten panels, the forward pass above, gradients below."""
+    (first, _, second), (x, y) = ns.mlp_model.layers, ns.validation
+    p = softmax(ns.mlp_model.forward(x), axis=1)
+    p_true = p[np.arange(len(y)), y]
+    k = np.argmax(np.where(p.argmax(axis=1) != y, p_true, -1))
+    x, p, Y = x[k], p[k], np.eye(10)[y[k]]
+    a = x @ first.W + first.b
+    h = np.maximum(a, 0)
+    grad_h = second.W @ (p - Y)
+    grad_a = grad_h * (a > 0)
+    forward = [x, a, h, h @ second.W + second.b, p]
+    backward = [first.W @ grad_a, grad_a, grad_h, p - Y, -Y / p]
+    axes = run.axes_in("q3-digit")
+    for ax, expected in zip(axes, forward + backward, strict=True):
+        bars = [bar.get_width() for bar in ax.patches]
+        array = np.ravel(bars or ax.images[0].get_array())
+        array = array[np.isfinite(array)]  # a square may have empty places
+        np.testing.assert_allclose(array, expected, rtol=1e-3, atol=1e-5)
+        assert ax.images or ax.yaxis_inverted()  # class 0 is on top

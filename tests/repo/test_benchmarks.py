@@ -1,0 +1,20 @@
+"""The script that makes the table of benchmarks/; PyTorch is not needed."""
+
+import importlib
+import sys
+
+from paths import ROOT
+
+
+def test_convnet_runs_prints_but_does_not_keep_a_quick_trial(nb, monkeypatch, capsys):
+    """The row has a value for each column of the table; the last is an accuracy."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    monkeypatch.setitem(sys.modules, "torch", None)
+    script = importlib.import_module("convnet_runs")
+    monkeypatch.setitem(script.SETTINGS, "ConvNet", script.NET | {"epochs": 1})
+    table = script.TABLE.read_text(encoding="utf-8")
+    script.main(["ConvNet"], [0], share=0.01)
+    row = capsys.readouterr().out.strip().split(", ")
+    assert len(row) == len(table.splitlines()[0].split(","))
+    assert 0 < float(row[-1]) < 1
+    assert script.TABLE.read_text(encoding="utf-8") == table

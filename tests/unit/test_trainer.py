@@ -1,0 +1,203 @@
+"""The trainer, the choice of settings, and parallel runs."""
+
+import itertools
+import math
+import time
+from functools import partial
+from types import SimpleNamespace
+from unittest.mock import Mock
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+from references import accuracy_of, loss_of
+from scipy import special
+from threadpoolctl import threadpool_info
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+SHORT = {"epochs": 2, "batch_size": 4, "learning_rate": 0.5}
+
+
+@pytest.fixture
+def datasets(nb, rng):
+    """Ten images for training and fifteen for validation, of three pixels."""
+    return [nb.Dataset(rng.random((n, 3)), rng.integers(0, 3, n)) for n in (10, 15)]
+
+
+@pytest.fixture
+def make_model(nb):
+    return partial(nb.Single_layer_classifier, 3, 3, std=1, dtype=np.float64)
+
+
+def train_by_loop(nb, W, train, validation, rng, lam):
+    """Plain SGD, three epochs of three steps of 4, 4 and 2 images, with cosine decay.
+
+    Returns the final W and the rows of the log."""
+    rows, step = [], 0
+    for _ in range(3):
+        pairs = []
+        for x_b, y_b in nb.get_minibatch(*train, 4, rng):
+            pairs.append((x_b @ W, y_b))
+            error = special.softmax(x_b @ W, axis=1) - np.eye(3)[y_b]
+            gradient = x_b.T @ error / len(y_b) + 2 * lam * W
+            W = W - 0.5 * math.cos(math.pi / 2 * step / 9) ** 2 * gradient
+            step += 1
+        seen = [np.concatenate(arrays) for arrays in zip(*pairs, strict=True)]
+        sets = seen, (validation.x @ W, validation.y)
+        rows.append([f(*data) for data in sets for f in (loss_of, accuracy_of)])
+    return W, rows
+
+
+@pytest.mark.parametrize(("lam", "seed"), [(0, 7), (0.125, 6)])
+def test_fit_agrees_with_a_plain_loop(nb, make_model, datasets, lam, seed):
+    """One generator draws the weights and all orders. Training is logged before each
+    update, validation at the end of each epoch. A short last batch is a step, too."""
+    rng = np.random.default_rng(seed)
+    W, rows = train_by_loop(nb, make_model(rng=rng).W, *datasets, rng, lam)
+    settings = SHORT | {"epochs": 3}
+    if lam:  # by default there is no penalty
+        settings["lam"] = lam
+    run = nb.fit(make_model, *datasets, seed, **settings)
+    np.testing.assert_allclose(run.model.W, W, rtol=1e-12)
+    np.testing.assert_allclose(run.log[nb.LOG_COLUMNS], rows, rtol=1e-12)
+    assert [*run.log.index] == [1, 2, 3]
+    assert run.train_accuracy == accuracy_of(datasets[0].x @ W, datasets[0].y)
+    assert run.validation_accuracy == rows[-1][-1]
+
+
+def test_fit_takes_labels_of_a_series_by_their_position(nb, make_model, datasets):
+    x, y = datasets[0]
+    series = pd.Series(y, index=np.roll(np.arange(len(y)), 3))
+    expected, run = (
+        nb.fit(make_model, nb.Dataset(x, labels), datasets[1], **SHORT)
+        for labels in (y, series)
+    )
+    np.testing.assert_array_equal(run.model.W, expected.model.W)
+    assert run.train_accuracy == expected.train_accuracy
+
+
+@pytest.mark.parametrize("n_times", [0.5, 2])
+def test_the_log_divides_by_the_images_that_were_used(
+    nb, make_model, datasets, n_times
+):
+    """All are correct."""
+    train, n = datasets[0], int(n_times * 10)
+    correct = train.x.argmax(axis=1)
+
+    def batches(x, y, size, rng):
+        for start in range(0, n, 5):
+            images = x[np.arange(start, start + 5) % 10]
+            yield images, images.argmax(axis=1)
+
+    make = lambda rng: SimpleNamespace(  # noqa: E731
+        forward=lambda x: x, backward=lambda *_: None, parameters=list
+    )
+    data = nb.Dataset(train.x, correct)
+    run = nb.fit(make, data, data, batches=batches, **SHORT)
+    assert [*run.log.iloc[:, 1]] == [100, 100]
+
+
+@pytest.mark.parametrize(("rate", "lam"), [(50, 0.1), (1e20, 0), (1e20, 0.1)])
+def test_a_diverging_run_stops_and_has_no_accuracies(nb, rng, rate, lam):
+    """Without an error or a warning."""
+    data = nb.Dataset(rng.random((90, 784), np.float32), rng.integers(0, 3, 90))
+    settings = {"epochs": 9, "batch_size": 9, "learning_rate": rate, "lam": lam}
+    run = nb.fit(partial(nb.MLP, 784, 64, 10), data, data, **settings)
+    assert math.isnan(run.train_accuracy)
+    assert math.isnan(run.validation_accuracy)
+    assert len(run.log) < 9
+
+
+GRID = {"batch_size": [50, 100], "learning_rate": [0.1, 2]}
+MIXED = [80, 82, 91, 93, 85, 87, 70, 99]  # the best single run, 99, has a bad twin
+DIVERGED = [80, 82, 91, 93, 85, 87, math.nan, 99]
+
+
+@pytest.mark.parametrize("accuracies", [MIXED, DIVERGED], ids=["mean", "diverged"])
+def test_select_best_has_the_best_mean_validation_accuracy(nb, accuracies):
+    """Over two seeds. A pair of which one run has diverged is never the best."""
+    rows = itertools.product(*GRID.values(), [1, 2])
+    trials = pd.DataFrame(rows, columns=[*GRID, "seed"])
+    settings, runs = nb.select_best(trials.assign(validation_accuracy=accuracies), GRID)
+    assert settings == {"batch_size": 50, "learning_rate": 2}
+    assert [*runs.index] == [2, 3]
+    # With NumPy's numbers, NumPy 2 would train in float64.
+    assert [type(value) for value in settings.values()] == [int, float]
+    with pytest.raises(AssertionError, match="diverged"):
+        nb.select_best(trials.assign(validation_accuracy=math.nan), GRID)
+
+
+def test_select_best_keeps_none_apart(nb):
+    """None is the setting of a default."""
+    rows = {"batches": [None, None, max, max], "validation_accuracy": [93, 95, 80, 82]}
+    settings, runs = nb.select_best(pd.DataFrame(rows), {"batches": [None, max]})
+    assert settings == {"batches": None} and [*runs.index] == [0, 1]
+
+
+def test_runs_are_the_same_in_parallel(nb, rng):
+    """To the last bit."""
+
+    def numbers_of(run):
+        weights = [value.tolist() for value, _ in run.model.parameters()]
+        return run.log.to_dict(), weights, run.train_accuracy, run.validation_accuracy
+
+    data = nb.Dataset(rng.random((600, 784), np.float32), rng.integers(0, 10, 600))
+    settings = {"epochs": 2, "batch_size": 50, "learning_rate": 0.1}
+    train_mlp = partial(nb.fit, partial(nb.MLP, 784, 64, 10), data, data, **settings)
+    runs = nb.run_parallel([joblib.delayed(train_mlp)(seed) for seed in range(6)], "")
+    for seed, run in enumerate(runs):
+        assert numbers_of(run) == numbers_of(train_mlp(seed))
+
+
+def test_results_come_in_the_order_of_the_calls(nb):
+    def wait(seconds):
+        time.sleep(seconds)
+        return seconds
+
+    durations = [0.3, 0.1, 0.2, 0]
+    calls = [joblib.delayed(wait)(seconds) for seconds in durations]
+    assert nb.run_parallel(calls, "") == durations
+
+
+def test_blas_has_one_thread_in_a_parallel_call(nb):
+    for pools in nb.run_parallel([joblib.delayed(threadpool_info)()] * 4, ""):
+        blas = [pool for pool in pools if pool["user_api"] == "blas"]
+        assert blas and {pool["num_threads"] for pool in blas} == {1}
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, RuntimeError, OSError])
+def test_the_error_of_a_call_is_raised(nb, error):
+    calls = [joblib.delayed(pow)(2, 3), joblib.delayed(Mock(side_effect=error))()]
+    with pytest.raises(error):
+        nb.run_parallel(calls, "")
+
+
+def test_fit_subset_scales_lambda_and_passes_on_its_seed(nb, make_model, datasets):
+    subsets = []
+
+    def batches(x, y, *args):
+        subsets.append(nb.Dataset(x, y))
+        return nb.get_minibatch(x, y, *args)
+
+    settings, (train, validation) = SHORT | {"batches": batches}, datasets
+    run = nb.fit_subset(
+        make_model, train, validation, 7, percentage=40, lam=0.01, **settings
+    )
+    assert len(subsets[0].y) == 4  # of 10
+    expected = nb.fit(make_model, subsets[0], validation, 7, lam=0.025, **settings)
+    np.testing.assert_allclose(run.model.W, expected.model.W, rtol=1e-12)
+
+
+def test_the_functions_that_were_run_last_are_used(
+    nb, make_model, datasets, monkeypatch
+):
+    edited, trainer = Mock(wraps=nb.get_minibatch), Mock(return_value=nb.Run(0, 0))
+    nb.fit(make_model, *datasets, batches=edited, **SHORT)
+    monkeypatch.setattr(nb, "get_minibatch", edited)
+    nb.fit(make_model, *datasets, **SHORT)
+    assert edited.call_count == 2 * SHORT["epochs"]
+    monkeypatch.setattr(nb, "fit", trainer)
+    nb.tune(None, None, None, {"lam": [0, 1]}, epochs=2)
+    assert trainer.call_count == 6
