@@ -11,7 +11,7 @@ import sys
 from urllib.parse import unquote
 
 import pytest
-from code_hash import code_cells, code_hash
+from code_hash import code_cells, code_hash, code_lines
 from load_definitions import definition_source
 from paths import NOTEBOOK, ROOT
 from reader import Section, read_answers, read_notebook, read_results
@@ -27,6 +27,14 @@ def test_outputs_belong_to_the_code(saved):
     assert is_same, f"the code has changed since its outputs were saved: {SAVE}"
     counts = [cell.execution_count for cell in code_cells(saved)]
     assert counts == [*range(1, len(counts) + 1)], SAVE
+
+
+def test_the_hash_leaves_out_docstrings_and_comments_alone():
+    code = 'def f():\n    """{}"""\n\n    return "# {}"  # {}\n'
+    lines = code_lines(code.format("a", "b", "c"))
+    assert lines == code_lines(code.format("d", "b", "e"))
+    assert lines != code_lines(code.format("a", "d", "c"))
+    assert code_lines("%time f()  # a") == ["%time f()  # a"]
 
 
 def test_outputs_have_no_traces_of_a_run(saved):
