@@ -6,13 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from references import (
-    accuracy,
-    accuracy_of,
-    assert_in_order,
-    loss_of,
-    wilson_interval,
-)
+from references import accuracy, accuracy_of, assert_in_order, loss_of, wilson_interval
 from scipy.special import softmax
 
 SECTIONS = {  # of tuning, test accuracy, classes, less data
