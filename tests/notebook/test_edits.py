@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from reader import code_cells, sources_beside
+from reader import code_cells, section_of, sources_beside
 from references import assert_in_order
 
 
@@ -39,31 +39,30 @@ def test_an_edited_class_is_used_in_models_that_are_made_afterwards(edit):
     assert type(first) is type(second) is names["Linear"]
 
 
-def draws_five_columns(run, ns):
+def draws_five_classes(run, ns):
     calls = run.calls_in("show_images", "q1-growing-figure")
-    return ns.samples.shape[0] == calls[-1].arguments["columns"] == 5
+    return len(ns.samples) == calls[-1].arguments["columns"] == 5
 
 
-def shows_three_epochs(run, ns):
-    """Or as many as there are, and the initial loss."""
+def tabulates_three_epochs(run, ns):
+    """Or as many as there are; beside them, the initial loss."""
     n_columns = 1 + min(3, ns.softmax_guess["epochs"])
     return ns.init_table.shape[1] == n_columns and ns.init_table.notna().all(axis=None)
 
 
-def follows_tuning(run, ns):
-    arguments = [run.fit_of(model) for model in ns.softmax_subsets["model"]]
-    answers = run.answer("1.8") + run.answer("1.9")
+def uses_seed_7_twice(run, ns):
+    """For all of the data and for less; two epochs, and no ± for a single seed."""
+    assert "±" not in run.answer("1.8") + run.answer("1.9")
     assert_in_order(run.answer("1.9"), 1)  # seed
-    return "±" not in answers and {(a["seed"], a["epochs"]) for a in arguments} == {
-        (7, 2)
-    }
+    settings = [run.fit_of(model) for model in ns.softmax_subsets["model"]]
+    return {(row["seed"], row["epochs"]) for row in settings} == {(7, 2)}
 
 
 def draws_all_units(run, ns):
     """In a square, which they need not fill."""
     square = run.axes_in("q3-digit")[1].images[0].get_array()
     n_units = np.isfinite(np.ma.filled(square, np.nan)).sum()
-    return n_units == ns.mlp_model.layers[0].b.size
+    return n_units == len(ns.mlp_model.layers[0].b)
 
 
 def names_fifty_steps(run, ns):
@@ -71,41 +70,44 @@ def names_fifty_steps(run, ns):
     return len(ns.L_log) == 51
 
 
-FIRST_RUN, DIGIT = ["q1-first-curves", "q1-init"], ["q3-test", "q3-digit"]
-TUNING, EPOCHS = ["q1-tune-run", "q1-test", "q1-bonus"], ('"epochs": 5', '"epochs": 2')
-FIVE = ("astype(int)", "astype(int) % 5"), ("digit in range(10)", "digit in range(5)")
-STEPS, MODEL = ["q5-descent", "q5-plain", "q5-noise"], 'mlp_runs["model"].iloc[0]'
-GRID, NODE = "softmax_grid, **", '"n": (Add(), "a", "b")'
-# Cells, whose sections are run again; code and its replacement; what holds then
-FOLLOWED = [
-    (["q1-data", "q1-classifier", "q1-growing"], FIVE, draws_five_columns),
-    (FIRST_RUN, [('"epochs": 10', '"epochs": 3')], shows_three_epochs),
-    (FIRST_RUN, [('"epochs": 10', '"epochs": 1')], shows_three_epochs),
-    (TUNING, [(GRID, "softmax_grid, seeds=[7], **"), EPOCHS], follows_tuning),
-    (DIGIT, [(MODEL, "MLP(784, 300, 10)")], draws_all_units),
-    (DIGIT, [(MODEL, "MLP(784, 10, 10)")], draws_all_units),
-    (STEPS, [("n_steps = 100", "n_steps = 50")], names_fifty_steps),
+def answers_for_two(run, ns):
+    """Those that saw distorted digits; the figure has all models."""
+    n_labels = len(run.axes_in("staircase")[0].get_xticklabels())
+    answer = run.answer(section_of("staircase"))
+    return n_labels == len(ns.models) and answer.count("<br>") == 1
+
+
+CLASSES, TUNING = "digit in range(10)", "softmax_grid, **"
+DIGIT, MODEL = "q3-test q3-digit", 'mlp_runs["model"].iloc[0]'
+NODE = '"n": (Add(), "a", "b")'
+FIVE = {"astype(int)": "astype(int) % 5", CLASSES: "digit in range(5)"}
+ONE_SEED = {TUNING: "softmax_grid, seeds=[7], **", '"epochs": 5': '"epochs": 2'}
+EDITS = [  # cells, whose sections are run again; what is replaced; what holds then
+    ("q1-data q1-classifier q1-growing", FIVE, draws_five_classes),
+    ("q1-data", {CLASSES: "digit in range(5)"}, "refused"),
+    ("q1-data", {CLASSES: "digit in range(11)"}, "refused"),
+    ("q1-growing q1-init", {'"epochs": 10': '"epochs": 3'}, tabulates_three_epochs),
+    ("q1-growing q1-init", {'"epochs": 10': '"epochs": 1'}, tabulates_three_epochs),
+    ("q1-tune-run q1-test q1-bonus", ONE_SEED, uses_seed_7_twice),
+    ("q1-tune-run", {TUNING: "softmax_grid, seed=4, **"}, "refused"),
+    ("q1-bonus", {"[10, 20, 50]": "[10, 50, 100]"}, "refused"),
+    ("q2-draw", {NODE: '"m": (Add(), "a", "b"), "n": (Add(), "m", "x")'}, "refused"),
+    (DIGIT, {MODEL: "MLP(784, 300, 10)"}, draws_all_units),
+    (DIGIT, {MODEL: "MLP(784, 10, 10)"}, draws_all_units),
+    (DIGIT, {MODEL: "Network([*mlp_model.layers[::2], Linear(10, 10)])"}, "refused"),
+    (DIGIT, {MODEL: "Network([*mlp_model.layers, ReLU()])"}, "refused"),
+    ("q3-digit", {"loss_backward(y, s)": "p - 0.9 * Y"}, "refused"),
+    ("q5-descent q5-plain q5-noise", {"s = 100\n": "s = 50\n"}, names_fifty_steps),
+    ("staircase", {"models = {": "models = {'a': logistic.predict,"}, answers_for_two),
+    ("staircase", {'    "linear': '    # "linear'}, answers_for_two),
 ]
-REFUSED = [
-    (["q1-data"], ("digit in range(10)", "digit in range(5)")),
-    (["q1-data"], ("digit in range(10)", "digit in range(11)")),
-    (["q1-tune-run"], (GRID, "softmax_grid, seed=4, **")),
-    (["q1-bonus"], ("[10, 20, 50]", "[10, 50, 100]")),
-    (["q2-draw"], (NODE, '"m": (Add(), "a", "b"), "n": (Add(), "m", "half")')),
-    (DIGIT, (MODEL, "Network([Linear(784, 9), Linear(9, 9), Linear(9, 10)])")),
-    (DIGIT, (MODEL, "Network([*MLP(784, 9, 10).layers, ReLU()])")),
-    (["q3-digit"], ("loss_backward(y, s)", "p - 0.9 * Y")),
-]
 
 
-@pytest.mark.parametrize(("cells", "edits", "holds"), FOLLOWED)
-def test_what_is_reported_follows_an_edit(run, edit, cells, edits, holds):
-    names = edit(*sources_beside(*cells, edits=edits))
-    assert holds(run, SimpleNamespace(**names))
-
-
-@pytest.mark.parametrize(("cells", "replaced"), REFUSED)
-def test_an_edit_that_would_make_the_text_wrong_is_refused(edit, cells, replaced):
-    sources = sources_beside(*cells, edits=[replaced])
-    with pytest.raises(AssertionError):
-        edit(*sources)
+@pytest.mark.parametrize(("cells", "edits", "holds"), EDITS)
+def test_what_is_reported_follows_an_edit_or_refuses_it(run, edit, cells, edits, holds):
+    sources = sources_beside(*cells.split(), edits=edits)
+    if holds == "refused":
+        with pytest.raises(AssertionError):
+            edit(*sources)
+    else:
+        assert holds(run, SimpleNamespace(**edit(*sources)))

@@ -141,22 +141,6 @@ def test_models_are_compared_on_the_test_set(run, ns):
     assert_in_order(answer, *intervals[3], *intervals[4])
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "more"),
-    [
-        ("models = {", 'models = {"logistic": logistic.predict,', 1),
-        ('"linear regression": classifiers["LinearRegression, one-hot"],', "", -1),
-    ],
-)
-def test_models_may_be_added_and_left_out(run, ns, edit, old, new, more):
-    """The answer has those that saw distorted digits; the figure has all."""
-    answer = run.answer(section_of("staircase"))
-    edit(*sources_beside("staircase", edits=[(old, new)]))
-    assert run.answer(section_of("staircase")) == answer
-    ax, *_ = run.axes_in("staircase")
-    assert len(ax.get_xticklabels()) == len(ns.models) + more
-
-
 def test_the_figure_of_test_errors(run, ns):
     ax, *_ = run.axes_in("staircase")
     names = [label.get_text().replace("\n", " ") for label in ax.get_xticklabels()]
