@@ -33,12 +33,6 @@ def test_no_name_is_bound_in_several_cells_and_read_in_another():
         assert is_clear, f"{name} is bound in {binding} and read in {readers}"
 
 
-def test_an_edited_class_is_used_in_models_that_are_made_afterwards(edit):
-    names = edit("class Linear(Linear):\n    pass\n")
-    first, _, second = names["make_mlp"]().layers
-    assert type(first) is type(second) is names["Linear"]
-
-
 def draws_five_classes(run, ns):
     calls = run.calls_in("show_images", "q1-growing-figure")
     return len(ns.samples) == calls[-1].arguments["columns"] == 5
