@@ -82,10 +82,16 @@ def section_of(cell_id):
     return sections[cell_id]
 
 
-def sources_beside(cell_id):
-    """The sources of all code cells in the section of this one, in order."""
-    section = section_of(cell_id)
-    return [source for name, _, source in code_cells() if name == section]
+def sources_beside(*cell_ids, edits=None):
+    """The sources of all code cells in the sections of these cells, in order.
+
+    edits: {code that stands there once: its replacement}."""
+    sections = {section_of(cell_id) for cell_id in cell_ids}
+    sources = [source for name, _, source in code_cells() if name in sections]
+    for old, new in (edits or {}).items():
+        assert sum(s.count(old) for s in sources) == 1, f"expected {old!r} once"
+        sources = [source.replace(old, new) for source in sources]
+    return sources
 
 
 def names_in(source):

@@ -2,13 +2,13 @@
 which go with it if it is deleted."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from reader import section_of, sources_beside
 from references import (
     accuracy,
-    accuracy_of,
     assert_in_order,
     left_after,
     measures,
@@ -39,7 +39,7 @@ def test_bugs_are_measured_on_the_right_images_and_caught_by_the_limits(run, ns)
 
 def test_bugs_are_put_into_the_class_that_was_run_last(edit):
     """A subclass whose name begins like that of Linear is not taken for it."""
-    linear = "\n\n".join(s for s in sources_beside("q3-linear") if "class Linear" in s)
+    linear, *_ = sources_beside("q3-linear")
     subclass = "class LinearNoBias(Linear):\n    pass\n"
     names = edit(linear, subclass, *sources_beside("bugs"))
     assert names["caught"][:, 0].all()
@@ -73,27 +73,34 @@ def test_signals_grow_or_shrink_by_the_gain(ns):
     np.testing.assert_allclose(he, input_rms, rtol=0.2)
 
 
-def test_what_plain_descent_learns_in_75_dimensions(ns, quadratic):
-    """Directions with less than half of their error left after 100 steps; their shares
-    of L² and of the squared filter error at the start; A of the mean patch."""
-    few = left_after(quadratic, 100) < 0.5
+@pytest.fixture(params=[100, 50])
+def in_75_dimensions(request, edit):
+    """The names in which plain descent is explained, with so many steps."""
+    shorter = f"n_steps = {request.param}; plain_log = plain_log[: n_steps + 1]"
+    return SimpleNamespace(**edit(shorter, *sources_beside("q5-continued")))
+
+
+def test_what_plain_descent_learns_in_75_dimensions(in_75_dimensions, quadratic):
+    """Directions with less than half of their error left at the end; their shares of
+    L² and of the squared filter error at the start."""
+    ns = in_75_dimensions
+    few = left_after(quadratic, ns.n_steps) < 0.5
     assert ns.learned.tolist()[::-1] == few.tolist()
     along = quadratic.start @ quadratic.eigenvectors
     delta = along[:, few] @ quadratic.eigenvectors[:, few].T
     of_few, of_all = measures(quadratic, delta), measures(quadratic, quadratic.start)
     assert ns.shares == pytest.approx(np.divide(of_few, of_all) ** 2)
-    mean_patch = quadratic.patches.mean(axis=0)
-    assert ns.mean_only == pytest.approx(len(quadratic.patches) * sum(mean_patch**2))
 
 
-def test_plain_descent_continued(ns, quadratic):
+def test_plain_descent_continued(in_75_dimensions, quadratic):
     """L2 distances and filter errors, from the run's last step to millions of steps."""
+    ns = in_75_dimensions
     along = quadratic.start @ quadratic.eigenvectors
     for n_steps, *point in zip(ns.later_steps, *ns.plain_continued, strict=True):
         delta = along * left_after(quadratic, n_steps) @ quadratic.eigenvectors.T
         assert point == pytest.approx(measures(quadratic, delta), rel=1e-4)
     first, last = ns.later_steps[[0, -1]]
-    assert first == len(ns.plain_log) - 1 and last > 1e6
+    assert first == ns.n_steps and last > 1e6
 
 
 def test_optimisers_on_the_quadratic_form(ns, quadratic):
@@ -117,19 +124,13 @@ def test_networks_are_trained_on_distorted_digits(run, ns, name, kind):
     assert all(arguments[key] is value for key, value in expected.items())
 
 
-@pytest.fixture(scope="module")
-def scores_of(ns):
-    """{name in `models`: function that gives the scores of images}."""
-    networks = ns.mlp_model, ns.wide_run.model, ns.convnet_run.model
-    functions = [ns.one_hot_model.predict, ns.softmax_model.forward]
-    functions += [network.forward for network in networks]
-    return dict(zip(ns.models, functions, strict=True))
-
-
-def test_models_are_compared_on_the_test_set(run, ns, scores_of):
+def test_models_are_compared_on_the_test_set(run, ns):
+    networks = ns.softmax_model, ns.mlp_model, ns.wide_run.model, ns.convnet_run.model
+    scores = [ns.one_hot_model.predict(ns.test.x)]
+    scores += [network.forward(ns.test.x) for network in networks]
     previous, intervals = None, []
-    for name, row in ns.comparison.iterrows():
-        correct = scores_of[name](ns.test.x).argmax(axis=1) == ns.test.y
+    for (name, row), s in zip(ns.comparison.iterrows(), scores, strict=True):
+        correct = s.argmax(axis=1) == ns.test.y
         intervals.append(wilson_interval(correct))
         assert [*row[:3]] == pytest.approx(intervals[-1]), name
         if previous is not None:
@@ -149,13 +150,3 @@ def test_the_figure_of_test_errors(run, ns):
     np.testing.assert_allclose(points.get_ydata().astype(float), errors[:, 0])
     ends = [segment[:, 1] for segment in bars.get_segments()]
     np.testing.assert_allclose(np.sort(ends), np.sort(errors[:, 1:]))
-
-
-def test_accuracies_on_shifted_digits(ns, scores_of):
-    images = ns.test.x.reshape(-1, 28, 28)
-    for pixels, row in ns.shifted.iloc[::3].iterrows():
-        moved = np.zeros_like(images)
-        moved[:, :, pixels:] = images[:, :, : 28 - pixels]
-        for name, percentage in row.items():
-            scores = scores_of[name](moved.reshape(-1, 784))
-            assert percentage == pytest.approx(accuracy_of(scores, ns.test.y)), name

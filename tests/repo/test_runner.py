@@ -103,7 +103,8 @@ def test_save_notices_before_the_run_what_is_lacking(tmp_path, lacking):
 
 def test_quick_uses_a_twentieth_of_the_images_and_its_own_file_names(tmp_path):
     tool = start(make_notebook(tmp_path, {"share": "SHARE = 1.0"}), "--quick")
-    tool.communicate(timeout=300)
+    tool.stdout.close()  # nobody reads on, as after `| head`
+    assert (tool.wait(timeout=300), tool.stderr.read()) == (0, "")
     page, notebook = sorted((tmp_path / "build").iterdir())
     assert (page.name, notebook.name) == ("made up-quick.html", "made up-quick.ipynb")
     assert nbformat.read(notebook, as_version=4).cells[0].source == "SHARE = 0.05"

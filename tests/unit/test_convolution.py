@@ -11,8 +11,6 @@ import pytest
 from paths import ROOT
 from scipy.signal import correlate
 
-pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
-
 
 def conv2d_by_scipy(x, W, b, stride, padding, dilation):
     """A dense correlation with zeros between the weights; then every stride-th output
