@@ -7,6 +7,7 @@ import contextlib
 import functools
 import inspect
 import io
+import linecache
 import warnings
 from typing import NamedTuple
 
@@ -33,7 +34,7 @@ class SmallRun:
     """namespace: what the run leaves behind; calls: {function: its calls}."""
 
     def __init__(self):
-        self.namespace = {"__name__": "__main__", "In": []}
+        self.namespace = {"__name__": "__main__"}
         self.calls = {name: [] for name in RECORDED}
         replace = {  # name: function of what a cell has bound to it
             "SHARE": lambda share: SHARE,
@@ -48,7 +49,7 @@ class SmallRun:
         assert not replace, f"the notebook does not define {sorted(replace)}"
 
     def execute(self, *sources):
-        """Run cells as Jupyter does (section 6.1 reads `In`); return the namespace."""
+        """Run cells as Jupyter does, their sources kept for inspect; return the names."""
         places = {code: (section, name) for section, name, code in code_cells()}
         with (
             contextlib.chdir(ROOT),
@@ -56,17 +57,19 @@ class SmallRun:
             warnings.catch_warnings(action="ignore"),
             joblib.parallel_config(backend="sequential"),  # calls in their order
         ):
+            warnings.filterwarnings("error", category=RuntimeWarning)
             for source in sources:
                 self.section, self.cell_id = places.get(source, ("", "an edit"))
-                self.namespace["In"].append(source)
-                exec(compile(source, f"<{self.cell_id}>", "exec"), self.namespace)
+                file = f"<{self.cell_id}, {len(linecache.cache)}>"
+                linecache.cache[file] = len(source), None, source.splitlines(True), file
+                exec(compile(source, file, "exec"), self.namespace)
         return self.namespace
 
     @contextlib.contextmanager
     def restored(self):
         """In the end, all names and calls are as before."""
         names, calls = self.namespace, {k: [*made] for k, made in self.calls.items()}
-        before = names | {"In": [*names["In"]], "ANSWERS": {**names["ANSWERS"]}}
+        before = names | {"ANSWERS": {**names["ANSWERS"]}}
         try:
             yield
         finally:
