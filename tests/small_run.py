@@ -49,7 +49,7 @@ class SmallRun:
         assert not replace, f"the notebook does not define {sorted(replace)}"
 
     def execute(self, *sources):
-        """Run cells as Jupyter does, their sources kept for inspect; return the names."""
+        """Run cells as Jupyter does, and keep their sources; return the namespace."""
         places = {code: (section, name) for section, name, code in code_cells()}
         with (
             contextlib.chdir(ROOT),
