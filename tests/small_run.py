@@ -63,6 +63,7 @@ class SmallRun:
                 file = f"<{self.cell_id}, {len(linecache.cache)}>"
                 linecache.cache[file] = len(source), None, source.splitlines(True), file
                 exec(compile(source, file, "exec"), self.namespace)
+        self.section, self.cell_id = "", "a test"
         return self.namespace
 
     @contextlib.contextmanager

@@ -67,7 +67,6 @@ def test_from_stride_three_on_no_pixel_lies_in_two_windows(printed_by):
 
 
 def test_noise_makes_a_round_bowl(printed_by):
-    """Ten plain steps nearly find the filters."""
     errors = [error for (error,) in printed_by("section-5-9")]
     assert len(errors) == 11 and errors[-1] < 1e-3 * errors[0]
 

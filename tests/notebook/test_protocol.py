@@ -32,7 +32,6 @@ def test_the_test_set_is_used_only_where_results_are_reported(may_use_test_set):
 def test_models_are_evaluated_on_test_images_only_where_results_are_reported(
     run, ns, may_use_test_set
 ):
-    """However the Dataset is called."""
     test_images = labels_by_image(ns.test)
     for call in run.calls["evaluate"]:
         if call.arguments["dataset"].x[0].tobytes() in test_images:
@@ -59,3 +58,8 @@ def test_fits_are_watched_on_validation_images(run, ns):
         elif watched is not call.arguments["train"] or len(watched.y) > 100:
             found = [labels.get(image.tobytes()) for image in watched.x]
             assert found == watched.y.tolist(), f"cell {call.cell_id}"
+
+
+def test_losses_and_accuracies_are_printed_of_all_images(run, ns):
+    for cell, data in ("q1-first-curves", ns.train), ("further-train", ns.validation):
+        assert run.calls_in("evaluate", cell)[-1].arguments["dataset"] is data, cell

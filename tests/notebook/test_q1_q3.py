@@ -178,12 +178,20 @@ def test_smaller_sets_have_the_chosen_settings_and_a_larger_lambda(run, ns, ques
         assert arguments["train"].x.shape == (size, 784)
 
 
+def test_hidden_units_with_the_largest_outgoing_weights(ns):
+    W1, W2 = (layer.W for layer in ns.mlp_model.layers_with_weights())
+    largest = np.argsort(-np.sum(W2**2, axis=1))[:10]
+    np.testing.assert_array_equal(ns.unit_templates, W1.T[largest])
+    np.testing.assert_array_equal(ns.unit_votes, W2[largest])
+
+
 def test_accuracy_by_percentage_is_measured_on_the_test_set(run, ns, question):
     parts = []
     for percentage, trials in question.subsets.groupby("percentage"):
         accuracies = [accuracy(model, ns.test) for model in trials["model"]]
         assert trials["test_accuracy"].tolist() == pytest.approx(accuracies)
         parts += [percentage, float(np.mean(accuracies))]
+    assert parts[::2] == [10, 20, 50, 100]
     assert_in_order(run.answer(question.sections[3]), *parts)
     assert trials["model"].tolist() == question.runs["model"].tolist()  # of 100%
 

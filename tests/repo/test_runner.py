@@ -32,8 +32,7 @@ def make_notebook(folder, cells=CELLS, readme=README):
     cells = [new_code_cell(source, id=name) for name, source in cells.items()]
     cells[0].metadata["tags"] = ["parameters"]
     nbformat.write(new_notebook(cells=cells), folder / "made up.ipynb")
-    if readme:
-        (folder / "README.md").write_text(readme, encoding="utf-8")
+    (folder / "README.md").write_text(readme, encoding="utf-8")
     return folder / "made up.ipynb"
 
 
@@ -87,7 +86,6 @@ def test_save_saves_nothing_if_the_notebook_was_edited(tmp_path):
 LACKING = {
     "SHARE = 1.0": (CELLS | {"share": "SHARE = 0.5"}, README),
     "<!-- /results -->": (CELLS, README.replace("/", "")),
-    "README.md": (CELLS, None),
 }
 
 

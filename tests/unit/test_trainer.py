@@ -124,7 +124,6 @@ def test_select_best_has_the_best_mean_validation_accuracy(nb, accuracies):
 
 
 def test_select_best_keeps_none_apart(nb):
-    """None is the setting of a default."""
     rows = {"batches": [None, None, max, max], "validation_accuracy": [93, 95, 80, 82]}
     settings, runs = nb.select_best(pd.DataFrame(rows), {"batches": [None, max]})
     assert settings == {"batches": None} and [*runs.index] == [0, 1]
@@ -174,15 +173,3 @@ def test_fit_subset_scales_lambda_and_passes_on_its_seed(nb, make_model, dataset
     assert len(images) == 4 and images != first  # of 10, at random
     expected = nb.fit(make_model, subsets[0], validation, 7, lam=0.025, **settings)
     np.testing.assert_allclose(run.model.W, expected.model.W, rtol=1e-12)
-
-
-def test_the_functions_that_were_run_last_are_used(
-    nb, make_model, datasets, monkeypatch
-):
-    edited, trainer = Mock(wraps=nb.get_minibatch), Mock(return_value=nb.Run(0, 0))
-    monkeypatch.setattr(nb, "get_minibatch", edited)
-    nb.fit(make_model, *datasets, **SHORT)
-    assert edited.call_count == SHORT["epochs"]
-    monkeypatch.setattr(nb, "fit", trainer)
-    nb.tune(None, None, None, {"lam": [0, 1]}, epochs=2)
-    assert trainer.call_count == 6
