@@ -37,14 +37,6 @@ def test_bugs_are_measured_on_the_right_images_and_caught_by_the_limits(run, ns)
     assert ns.caught[:, 0].all()
 
 
-def test_bugs_are_put_into_the_class_that_was_run_last(edit):
-    """A subclass whose name begins like that of Linear is not taken for it."""
-    linear, *_ = sources_beside("q3-linear")
-    subclass = "class LinearNoBias(Linear):\n    pass\n"
-    names = edit(linear, subclass, *sources_beside("bugs"))
-    assert names["caught"][:, 0].all()
-
-
 def test_variants_of_the_mlp(run, ns):
     """The baseline, without ReLU, from 0, from a constant; all are trained alike."""
     calls = run.calls_in("fit", "further-why")

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from references import accuracy_of, assert_gradient, loss_of
+from references import accuracy_of, loss_of
 from scipy import special
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -67,19 +67,6 @@ def test_minibatches_have_every_sample_once_with_its_label(nb, rng, batch_size):
     all_x, all_y = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
     assert sorted(all_y) == [*range(23)]
     np.testing.assert_array_equal(all_x, x[all_y])
-
-
-@pytest.mark.parametrize("lam", [0.0, 0.3])
-def test_gradient_of_the_classifier(nb, rng, lam):
-    """Of the loss with the penalty; section 1.4 checks both parts."""
-    model = nb.Single_layer_classifier(5, 4, std=1, rng=rng, dtype=np.float64)
-    x, y = rng.standard_normal((7, 5)), rng.integers(0, 4, 7)
-
-    def penalised_loss():
-        return loss_of(x @ model.W, y) + lam * np.sum(model.W**2)
-
-    model.backward(nb.loss_backward(y, model.forward(x)), lam)
-    assert_gradient(model.grad_W, nb.numerical_gradient(penalised_loss, model.W))
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,15 @@
 
 import itertools
 import math
+import subprocess
+import sys
 from functools import partial
-from unittest.mock import Mock
 
 import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from paths import ROOT
 from references import accuracy_of, loss_of
 from scipy import special
 from threadpoolctl import threadpool_info
@@ -151,11 +153,30 @@ def test_blas_has_one_thread_in_a_parallel_call(nb):
         assert blas and {pool["num_threads"] for pool in blas} == {1}
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError, RuntimeError, OSError])
-def test_the_error_of_a_call_is_raised(nb, error):
-    calls = [joblib.delayed(pow)(2, 3), joblib.delayed(Mock(side_effect=error))()]
-    with pytest.raises(error):
-        nb.run_parallel(calls, "")
+STOPPED_RUN_AND_EDIT = """\
+from load_definitions import definition_source
+exec(definition_source())
+def tqdm(results, *args, **options):
+    yield next(results)
+    raise KeyboardInterrupt
+data = Dataset(np.ones((20, 784), np.float32), np.arange(20) % 10)
+settings = {"epochs": 1, "batch_size": 20, "learning_rate": 0.1}
+try:
+    run_parallel([delayed(fit)(make_mlp, data, data, **settings)] * 2, "")
+except KeyboardInterrupt:
+    pass
+def Linear(*sizes, **options):
+    print("edited")
+    return ReLU()
+make_mlp()
+"""
+
+
+def test_an_edit_takes_effect_after_a_parallel_run():
+    """A stopped one, in a process whose `__main__` has the classes, as a notebook's."""
+    command = [sys.executable, "-c", STOPPED_RUN_AND_EDIT]
+    run = subprocess.run(command, cwd=ROOT / "tools", capture_output=True, text=True)
+    assert run.stdout.count("edited") == 2, run.stderr  # the MLP has two Linear layers
 
 
 def test_fit_subset_scales_lambda_and_passes_on_its_seed(nb, make_model, datasets):
