@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
-from load_definitions import ROOT, load_definitions
+from load_definitions import load_definitions
+from paths import ROOT
 
 nb = load_definitions()
 TABLE = Path(__file__).resolve().with_suffix(".csv")

@@ -26,11 +26,12 @@ from threadpoolctl import threadpool_info, threadpool_limits
 try:
     import torch
     from torch import nn
-except ImportError:  # the tests do without it; main says that it is missing
+except ImportError:  # main says how to install it
     torch = None
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
-from load_definitions import ROOT, load_definitions
+from load_definitions import load_definitions
+from paths import ROOT
 
 nb = load_definitions()
 RATE, LAM = 0.1, 1e-5
@@ -146,9 +147,8 @@ def training_comparisons():
         ("ConvNet epoch", nb.ConvNet, 50, "PyTorch", torch_epoch),
     ):
         model = make_model(rng=0)
-        theirs = their_epoch(
-            model, train, batch_size
-        )  # before ours changes the weights
+        # Theirs first: it copies the weights, before our epochs change them.
+        theirs = their_epoch(model, train, batch_size)
         ours = our_epoch(model, train, batch_size)
         yield Comparison(name, reference, ours, theirs, tolerance=0.1)
 

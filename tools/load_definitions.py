@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from paths import NOTEBOOK, ROOT  # noqa: F401 (tests and benchmarks import ROOT)
+from paths import NOTEBOOK
 
 os.environ["MPLBACKEND"] = "Agg"  # no windows; set before matplotlib is imported
 

@@ -104,7 +104,7 @@ async def run(notebook, folder, signals):
             progress.show(end="\n")
             await task
         except (asyncio.CancelledError, CellExecutionError, RuntimeError) as error:
-            reason = f"{error}. Memory may be short: a run takes 1.2 GB."
+            reason = f"{error}. Memory may be short: a run takes 1.4 GB."
             if isinstance(error, CellExecutionError):
                 reason = f"{error.ename}: {error.evalue}"
             message = "Stopped." if signals else f"Failed in {progress.place}: {reason}"

@@ -84,6 +84,7 @@ EDITS = [  # cells, whose sections are run again; what is replaced; what holds t
     ("q1-growing q1-init", {'"epochs": 10': '"epochs": 1'}, tabulates_three_epochs),
     ("q1-tune-run q1-test q1-bonus", ONE_SEED, uses_seed_7_twice),
     ("q1-tune-run", {TUNING: "softmax_grid, seed=4, **"}, "refused"),
+    ("q1-tune-run", {TUNING: "softmax_grid, lam=0, **"}, "refused"),
     ("q1-bonus", {"[10, 20, 50]": "[10, 50, 100]"}, "refused"),
     ("q1-bonus", {"test, softmax_runs)": "test, softmax_trials)"}, "refused"),
     ("q2-draw", {NODE: '"m": (Add(), "a", "b"), "n": (Add(), "m", "x")'}, "refused"),
@@ -91,7 +92,7 @@ EDITS = [  # cells, whose sections are run again; what is replaced; what holds t
     (DIGIT, {MODEL: "Network([*mlp_model.layers[::2], Linear(10, 10)])"}, "refused"),
     (DIGIT, {MODEL: "Network([*mlp_model.layers, ReLU()])"}, "refused"),
     ("q3-digit", {"loss_backward(y, s)": "p - 0.9 * Y"}, "refused"),
-    ("q5-descent q5-plain q5-noise", {"s = 100\n": "s = 50\n"}, names_fifty_steps),
+    ("q5-descent q5-plain q5-noise", {"steps = 100": "steps = 50"}, names_fifty_steps),
     ("staircase", {"models = {": "models = {'a': logistic.predict,"}, answers_for_two),
     ("staircase", {'    "linear': '    # "linear'}, answers_for_two),
 ]

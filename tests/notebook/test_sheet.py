@@ -23,7 +23,7 @@ SHEET = """\
 6: and its gradient | 1.4 | defines | loss_backward input_y scores
 7: training and validation accuracy | 1.6 | names | evaluate
 8: the trainer | 1.6 | names | get_minibatch loss_backward backward_Ldata backward_Lreg
-9: log the training loss and accuracy | 1.6 | prints | training loss
+9: log the training loss and accuracy | 1.6 | tables | 1
 10: plot the training loss and accuracy | 1.6 | figures | 2
 11: the accuracy on the validation set | 1.6 | prints | validation accuracy
 12: the best lambda; over-fitting | 1.8 | answers | 1
