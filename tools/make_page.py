@@ -5,6 +5,7 @@ images; it needs no network and no scripts. nbconvert does most of the work.
 """
 
 import argparse
+import re
 import sys
 from html import escape
 from pathlib import Path
@@ -23,6 +24,7 @@ except ModuleNotFoundError as error:
     sys.exit(f"{error}: .venv/bin/pip install -r requirements.txt (see README, Run it)")
 
 TEMPLATES = ROOT / "tools" / "page"
+FORMULA_AND_SIGN = re.compile("<math(?:(?!</math>).)*</math>[.,;:)]")  # on one line
 MATHML_FIXES = {  # spacing and sizes of norms, matrices, negative numbers and log
     "<mo>&#x02016;": '<mo stretchy="false">&#x02016;',
     "<mo>&#x00028;</mo><mtable>": '<mtable class="matrix">',
@@ -54,7 +56,8 @@ class Renderer(IPythonRenderer):
 def markdown2html(source, images=None):
     """Return Markdown as HTML, with the images that are attached to its cell."""
     images = {quote(name): image for name, image in (images or {}).items()}
-    return MarkdownWithMath(Renderer(escape=False, attachments=images)).render(source)
+    html = MarkdownWithMath(Renderer(escape=False, attachments=images)).render(source)
+    return FORMULA_AND_SIGN.sub(r'<span class="unit">\g<0></span>', html)
 
 
 def table_of_contents(page):
