@@ -1,11 +1,9 @@
 """Import the notebook's cells tagged `definitions`, for tests and benchmarks."""
 
-import atexit
 import functools
 import importlib
 import json
 import os
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -13,6 +11,7 @@ from pathlib import Path
 from paths import NOTEBOOK
 
 os.environ["MPLBACKEND"] = "Agg"  # no windows; set before matplotlib is imported
+FOLDER = tempfile.TemporaryDirectory(prefix="definitions-", ignore_cleanup_errors=True)
 
 
 def definition_source():
@@ -25,8 +24,6 @@ def definition_source():
 @functools.cache
 def load_definitions():
     """Import the tagged cells from a file: tracebacks and --cov show its lines."""
-    folder = tempfile.mkdtemp(prefix="definitions-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    Path(folder, "definitions.py").write_text(definition_source(), encoding="utf-8")
-    sys.path.insert(0, folder)
+    Path(FOLDER.name, "definitions.py").write_text(definition_source(), "utf-8")
+    sys.path.insert(0, FOLDER.name)
     return importlib.import_module("definitions")

@@ -24,7 +24,7 @@ except ModuleNotFoundError as error:
     sys.exit(f"{error}: .venv/bin/pip install -r requirements.txt (see README, Run it)")
 
 TEMPLATES = ROOT / "tools" / "page"
-FORMULA_AND_SIGN = re.compile("<math(?:(?!</math>).)*</math>[.,;:)]")  # on one line
+FORMULA_AND_SIGN = r"<math(?:(?!</math>).)*</math>[.,;:)]"  # stay on one line
 MATHML_FIXES = {  # spacing and sizes of norms, matrices, negative numbers and log
     "<mo>&#x02016;": '<mo stretchy="false">&#x02016;',
     "<mo>&#x00028;</mo><mtable>": '<mtable class="matrix">',
@@ -56,8 +56,7 @@ class Renderer(IPythonRenderer):
 def markdown2html(source, images=None):
     """Return Markdown as HTML, with the images that are attached to its cell."""
     images = {quote(name): image for name, image in (images or {}).items()}
-    html = MarkdownWithMath(Renderer(escape=False, attachments=images)).render(source)
-    return FORMULA_AND_SIGN.sub(r'<span class="unit">\g<0></span>', html)
+    return MarkdownWithMath(Renderer(escape=False, attachments=images)).render(source)
 
 
 def table_of_contents(page):
@@ -82,6 +81,7 @@ def make_page(notebook):
     )
     resources = {"style": style + HtmlFormatter().get_style_defs(".highlight")}
     html, _ = exporter.from_notebook_node(notebook, resources)
+    html = re.sub(FORMULA_AND_SIGN, r'<span class="unit">\g<0></span>', html)
     page = BeautifulSoup(html, "html.parser")
     page.title.string = (page.select_one(".text h1") or page.title).text.rstrip("¶")
     for tag in page.main(id=True):  # nbconvert quotes ids; browsers look for them raw

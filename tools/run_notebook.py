@@ -7,6 +7,7 @@ quick run writes NAME-quick, a run that fails or is stopped NAME-partial.ipynb.
 import argparse
 import asyncio
 import base64
+import io
 import os
 import re
 import shutil
@@ -28,6 +29,7 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+from PIL import Image
 
 RESULTS = re.compile("(?<=<!-- results -->).*?(?=<!-- /results -->)", re.S)
 LINK = re.compile(r"\[([\d.]+)\]\(\S+\)")  # of a section's number
@@ -135,7 +137,17 @@ def tidy(notebook):
         for output in cell.outputs:
             if "text" in output:  # remove what progress bars have overwritten
                 output.text = re.sub(r"(?m)^.*\r(?!\n)", "", output.text)
+            elif "image/png" in output.get("data", {}):
+                output.data["image/png"] = compress(output.data["image/png"])
         cell.outputs = [o for o in cell.outputs if o.get("text", "text").strip()]
+
+
+def compress(png):
+    """Return a base64 PNG with at most 256 colours."""
+    image = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB").quantize(256)
+    file = io.BytesIO()
+    image.save(file, "PNG", optimize=True)
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def readme_and_figure(notebook, folder):
