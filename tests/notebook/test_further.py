@@ -137,6 +137,7 @@ def test_the_figure_of_test_errors(run, ns):
     ax, *_ = run.axes_in("staircase")
     names = [label.get_text().replace("\n", " ") for label in ax.get_xticklabels()]
     assert names == list(ns.comparison.index)
+    assert f"{len(ns.mlp_model.layers[0].b)} units" in names[2]
     errors = 100 - ns.comparison.to_numpy()[:, :3]  # error, and both ends
     points, _, (bars,) = ax.containers[0].lines
     np.testing.assert_allclose(points.get_ydata().astype(float), errors[:, 0])

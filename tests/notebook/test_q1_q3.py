@@ -121,11 +121,11 @@ def test_the_first_chosen_run_is_evaluated_on_the_test_set(run, ns, question):
 
 
 def test_best_and_worst_class(run, ns, question):
-    correct = [question.correct[ns.test.y == k] for k in range(10)]
-    accuracies = [np.mean(c) for c in correct]
-    parts = []
+    rows = [wilson_interval(question.correct[ns.test.y == k]) for k in range(10)]
+    np.testing.assert_allclose(question.classes.T, rows)
+    accuracies, parts = [row[0] for row in rows], []
     for k in np.argmax(accuracies), np.argmin(accuracies):
-        parts += [k, *wilson_interval(correct[k])]
+        parts += [k, *rows[k]]
     assert_in_order(run.answer(question.sections[2]), *parts)
 
 
