@@ -24,7 +24,7 @@ except ModuleNotFoundError as error:
     sys.exit(f"{error}: .venv/bin/pip install -r requirements.txt (see README, Run it)")
 
 TEMPLATES = ROOT / "tools" / "page"
-FORMULA_AND_SIGN = r"<math(?:(?!</math>).)*</math>[.,;:)]"  # stay on one line
+FORMULA_AND_SIGN = r"<math(?:(?!</math>).)*</math>[.,;:?)]"  # stay on one line
 MATHML_FIXES = {  # spacing and sizes of norms, matrices, negative numbers and log
     "<mo>&#x02016;": '<mo stretchy="false">&#x02016;',
     "<mo>&#x00028;</mo><mtable>": '<mtable class="matrix">',
