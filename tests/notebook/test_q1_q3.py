@@ -123,9 +123,8 @@ def test_the_first_chosen_run_is_evaluated_on_the_test_set(run, ns, question):
 def test_best_and_worst_class(run, ns, question):
     rows = [wilson_interval(question.correct[ns.test.y == k]) for k in range(10)]
     np.testing.assert_allclose(question.classes.T, rows)
-    accuracies, parts = [row[0] for row in rows], []
-    for k in np.argmax(accuracies), np.argmin(accuracies):
-        parts += [k, *rows[k]]
+    best, worst = np.argmax(rows, axis=0)[0], np.argmin(rows, axis=0)[0]
+    parts = best, *rows[best], worst, *rows[worst]
     assert_in_order(run.answer(question.sections[2]), *parts)
 
 

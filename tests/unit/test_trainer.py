@@ -163,12 +163,9 @@ data = Dataset(np.ones((20, 784), np.float32), np.arange(20) % 10)
 settings = {"epochs": 1, "batch_size": 20, "learning_rate": 0.1}
 try:
     run_parallel([delayed(fit)(make_mlp, data, data, **settings)] * 2, "")
-except KeyboardInterrupt:
-    pass
-def Linear(*sizes, **options):
-    print("edited")
-    return ReLU()
-make_mlp()
+finally:
+    Linear = lambda *sizes, **options: print("edited") or ReLU()
+    make_mlp()
 """
 
 
