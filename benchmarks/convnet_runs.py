@@ -3,8 +3,7 @@
 python benchmarks/convnet_runs.py MODEL [--epochs EPOCHS] [--seed SEED] ...
 
 Appends a row to convnet_runs.csv: the settings, and the accuracy in % on the validation
-images; the test set is never read. With a share of the images below 1, for a quick
-trial, the row is printed but not kept.
+images; the test set is never read.
 """
 
 import argparse
@@ -13,8 +12,7 @@ from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
-from load_definitions import load_definitions
-from paths import ROOT
+from load_definitions import ROOT, load_definitions
 
 nb = load_definitions()
 TABLE = Path(__file__).resolve().with_suffix(".csv")
@@ -43,19 +41,17 @@ MODELS = {
 }
 
 
-def main(model, elastic, seed, share, **settings):
-    """Train once; print a row of the table, and append it if all images were used."""
-    train, validation, _ = nb.load_mnist(ROOT / "data" / "mnist", share)
+def main(model, seed, **settings):
+    """Train once; print a row of the table, and append it."""
+    train, validation, _ = nb.load_mnist(ROOT / "data" / "mnist")
     one_image = nb.Dataset(validation.x[:1], validation.y[:1])  # to save time
-    batches = partial(nb.distorted_minibatch, elastic=elastic)
-    run = nb.fit(MODELS[model], train, one_image, seed, batches=batches, **settings)
+    fit = partial(nb.fit, batches=nb.distorted_minibatch)
+    run = fit(MODELS[model], train, one_image, seed, **settings)
     accuracy = nb.evaluate(run.model, validation)[1]
-    values = [model, *settings.values(), elastic, seed, f"{accuracy:.3f}"]
-    row = ",".join(map(str, values))
+    row = ",".join(map(str, [model, *settings.values(), seed, f"{accuracy:.3f}"]))
     print(row)
-    if share == 1:
-        with TABLE.open("a", encoding="utf-8", newline="\n") as file:
-            print(row, file=file)
+    with TABLE.open("a", encoding="utf-8", newline="\n") as file:
+        print(row, file=file)
 
 
 if __name__ == "__main__":
@@ -64,7 +60,5 @@ if __name__ == "__main__":
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch_size", type=int, default=50)
     parser.add_argument("--learning_rate", type=float, default=0.3)
-    parser.add_argument("--elastic", type=float, default=1.2)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--share", type=float, default=1.0, help="of the images")
     main(**vars(parser.parse_args()))

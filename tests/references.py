@@ -6,6 +6,7 @@ import re
 import mpmath
 import numpy as np
 from mpmath import mpf
+from scipy.signal import correlate
 from scipy.special import logsumexp
 
 POINTS = (2, 4, 1), (9, 14, 3), (128, 42, 666), (52, 14, 28)  # the sheet's, Question 2
@@ -19,14 +20,44 @@ def assert_gradient(analytic, numerical, bound=1e-7):
     assert np.linalg.norm(np.subtract(analytic, numerical)) <= bound * size
 
 
-def assert_seeded(draw):
-    """Assert that draw(rng) -> array takes a seed, a Generator or None."""
-    generator = np.random.default_rng(0)
-    first, second = draw(generator), draw(generator)
-    np.testing.assert_array_equal(draw(0), first)
-    assert not np.array_equal(first, second)
-    assert not np.array_equal(first, draw(1))
-    assert not np.array_equal(draw(None), draw(None))
+def assert_layer_gradients(nb, layer, shape, rng):
+    """Assert a layer's gradients w.r.t. its input of this shape, its W and its b."""
+    x = rng.uniform(0.1, 2, shape) * rng.choice([-1, 1], shape)  # nowhere near 0
+    layer.backward(layer.forward(-x[:1]))  # should leave nothing behind
+    G = rng.standard_normal(layer.forward(x).shape)
+    layer.backward(G)
+    for name, array in [("input", x), *vars(layer).items()]:
+        if name in ("input", "W", "b") and array is not None:
+            numerical = nb.numerical_gradient(
+                lambda: np.sum(G * layer.forward(x)), array
+            )
+            assert_gradient(getattr(layer, f"grad_{name}"), numerical)
+
+
+def assert_network_gradients(nb, network, x, rng, lam):
+    """Assert that gradients_to_check yields the mean loss + lam * sum of all W squared,
+    and its gradients. Of each array, at most 20 entries are checked."""
+    y = rng.integers(0, 3, len(x))
+    penalty = sum(np.sum(layer.W**2) for layer in network.layers if hasattr(layer, "W"))
+    expected = loss_of(network.forward(x), y) + lam * penalty
+    checks = nb.gradients_to_check(network, x, y, lam)
+    for check, (value, _) in zip(checks, network.parameters(), strict=True):
+        _, function, array, gradient = check
+        assert array is value
+        assert math.isclose(function(), expected)
+        sample = slice(None, None, 1 + value.size // 20)
+        numerical = nb.numerical_gradient(function, value.reshape(-1)[sample])
+        assert_gradient(gradient.reshape(-1)[sample], numerical, bound=1e-6)
+
+
+def assert_convolves(layer_class, rng, k, **geometry):
+    """Assert that a layer with k × k weights agrees with SciPy. The last rows and
+    columns of an image are not always read."""
+    x, b = rng.standard_normal((2, 2, 7, 8)), rng.standard_normal(3)
+    layer = layer_class(2, 3, k, dtype=np.float64, rng=rng, **geometry)
+    layer.b[:] = b
+    expected = conv2d_by_scipy(x, layer.W, b, **geometry)
+    np.testing.assert_allclose(layer.forward(x), expected, rtol=0, atol=1e-12)
 
 
 def assert_in_order(text, *parts):
@@ -36,7 +67,7 @@ def assert_in_order(text, *parts):
     rest = text
     for part in parts:
         part = f"{part:.2f}" if isinstance(part, float) else str(part)
-        found = re.search(rf"(?<![\w.]){re.escape(part)}(?!\w|\.\d)(.*)", rest)
+        found = re.search(rf"(?s)(?<![\w.]){re.escape(part)}(?!\w|\.\d)(.*)", rest)
         assert found, f"{part} is missing, or in another place, in: {text}"
         rest = found[1]
 
@@ -64,15 +95,6 @@ def wilson_interval(correct):
     return [100 * p, 100 * (centre - half_width), 100 * (centre + half_width)]
 
 
-def paired_difference(correct, others):
-    """Difference in points and standard error, from the images on which two differ."""
-    n = len(correct)
-    gained = np.count_nonzero(correct & ~others) / n
-    lost = np.count_nonzero(others & ~correct) / n
-    variance = gained + lost - (gained - lost) ** 2
-    return 100 * (gained - lost), 100 * math.sqrt(variance / n)
-
-
 def exact(x, y, z):
     """Question 2's [u, f, ∂f/∂x, ∂f/∂y, ∂f/∂z], to 100 digits, by the chain rule."""
     with mpmath.workdps(100):
@@ -85,6 +107,20 @@ def exact(x, y, z):
         du_dz = -n / d**2 * mpmath.sech(z**2) ** 2 * 2 * z
         f = -mpmath.log1p(mpmath.exp(-n / d))
         return [n / d, f, df_du * du_dx, df_du * du_dy, df_du * du_dz]
+
+
+def conv2d_by_scipy(x, W, b, stride, padding, dilation):
+    """A dense correlation with zeros between the weights; then every stride-th output
+    is kept."""
+    span = dilation * (W.shape[2] - 1) + 1
+    spread = np.zeros((*W.shape[:2], span, span))
+    spread[:, :, ::dilation, ::dilation] = W
+    x = np.pad(x, [(0, 0), (0, 0), (padding, padding), (padding, padding)])
+    outputs = [
+        [correlate(image, filter_, "valid", "direct")[0] for filter_ in spread]
+        for image in x
+    ]
+    return np.array(outputs)[:, :, ::stride, ::stride] + b[:, None, None]
 
 
 def patches_by_loop(images, size):
@@ -102,8 +138,3 @@ def measures(quadratic, delta):
     """L2 distance and filter error of filters that are off by delta (20, 75)."""
     distance = np.linalg.norm(quadratic.patches @ delta.T)
     return distance, np.linalg.norm(delta) / np.linalg.norm(quadratic.W0)
-
-
-def left_after(quadratic, n_steps):
-    """The share of the error along each eigenvector that plain steps leave."""
-    return (1 - quadratic.eigenvalues / quadratic.eigenvalues[0]) ** n_steps

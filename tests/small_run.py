@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 import joblib
 import numpy as np
-from paths import ROOT
+from load_definitions import ROOT
 from reader import code_cells
 
 SHARE = 0.02  # 840 training images and 360 for validation
 N_TEST = 2000  # images
-RECORDED = "get_minibatch", "evaluate", "fit", "show", "show_images"
+RECORDED = "evaluate", "fit", "show", "show_images"
 
 
 class Call(NamedTuple):
@@ -31,10 +31,12 @@ class Call(NamedTuple):
 
 
 class SmallRun:
-    """namespace: what the run leaves behind; calls: {function: its calls}."""
+    """namespace: what the run leaves behind; printed: {id of a cell: text};
+    calls: {function: its calls}."""
 
     def __init__(self):
         self.namespace = {"__name__": "__main__"}
+        self.printed = {}
         self.calls = {name: [] for name in RECORDED}
         replace = {  # name: function of what a cell has bound to it
             "SHARE": lambda share: SHARE,
@@ -42,41 +44,22 @@ class SmallRun:
             "load_cifar": lambda load_cifar: small_pictures,
             **dict.fromkeys(RECORDED, self.recorded),
         }
-        for _, _, source in code_cells():
-            self.execute(source)
-            for name in replace.keys() & self.namespace.keys():
-                self.namespace[name] = replace.pop(name)(self.namespace[name])
-        assert not replace, f"the notebook does not define {sorted(replace)}"
-
-    def execute(self, *sources):
-        """Run cells as Jupyter does, and keep their sources; return the namespace."""
-        places = {code: (section, name) for section, name, code in code_cells()}
         with (
             contextlib.chdir(ROOT),
-            contextlib.redirect_stdout(io.StringIO()),
             warnings.catch_warnings(action="ignore"),
             joblib.parallel_config(backend="sequential"),  # calls in their order
         ):
             warnings.filterwarnings("error", category=RuntimeWarning)
-            for source in sources:
-                self.section, self.cell_id = places.get(source, ("", "an edit"))
-                file = f"<{self.cell_id}, {len(linecache.cache)}>"
+            for self.section, self.cell_id, source in code_cells():
+                file = f"<{self.cell_id}>"  # its lines, for inspect and tracebacks
                 linecache.cache[file] = len(source), None, source.splitlines(True), file
-                exec(compile(source, file, "exec"), self.namespace)
-        self.section, self.cell_id = "", "a test"
-        return self.namespace
-
-    @contextlib.contextmanager
-    def restored(self):
-        """In the end, all names and calls are as before."""
-        names, calls = self.namespace, {k: [*made] for k, made in self.calls.items()}
-        before = names | {"ANSWERS": {**names["ANSWERS"]}}
-        try:
-            yield
-        finally:
-            names.clear()
-            names.update(before)
-            self.calls = calls
+                with contextlib.redirect_stdout(io.StringIO()) as stdout:
+                    exec(compile(source, file, "exec"), self.namespace)
+                self.printed[self.cell_id] = stdout.getvalue()
+                for name in replace.keys() & self.namespace.keys():
+                    self.namespace[name] = replace.pop(name)(self.namespace[name])
+        self.cell_id = None
+        assert not replace, f"the notebook does not define {sorted(replace)}"
 
     def recorded(self, function):
         """The function; each call is also noted."""
@@ -87,8 +70,9 @@ class SmallRun:
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
             result = function(*args, **kwargs)
-            call = Call(self.section, self.cell_id, bound.arguments, result)
-            self.calls[function.__name__].append(call)
+            if self.cell_id:  # a cell of the notebook calls, not a test
+                call = Call(self.section, self.cell_id, bound.arguments, result)
+                self.calls[function.__name__].append(call)
             return result
 
         return call_and_record

@@ -1,29 +1,24 @@
-"""Convert a saved notebook to an HTML page: make_page.py [NOTEBOOK] [--output FILE]
+"""Convert a notebook, as saved, to an HTML page beside it: make_page.py [NOTEBOOK]
 
-The notebook is not run. The page is a single file, with formulas as MathML and embedded
-images; it needs no network and no scripts. nbconvert does most of the work.
+The page is a single file, with formulas as MathML and embedded images; it needs no
+network and no scripts. nbconvert does most of the work.
 """
 
-import argparse
 import re
 import sys
 from html import escape
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from paths import NOTEBOOK, ROOT
+import nbformat
+from bs4 import BeautifulSoup
+from latex2mathml.converter import convert
+from load_definitions import NOTEBOOK
+from nbconvert import HTMLExporter
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from pygments.formatters import HtmlFormatter
 
-try:
-    import nbformat
-    from bs4 import BeautifulSoup
-    from latex2mathml.converter import convert
-    from nbconvert import HTMLExporter
-    from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
-    from pygments.formatters import HtmlFormatter
-except ModuleNotFoundError as error:
-    sys.exit(f"{error}: .venv/bin/pip install -r requirements.txt (see README, Run it)")
-
-TEMPLATES = ROOT / "tools" / "page"
+TEMPLATES = Path(__file__).parent / "page"
 FORMULA_AND_SIGN = r"<math(?:(?!</math>).)*</math>[.,;:?)]"  # stay on one line
 MATHML_FIXES = {  # spacing and sizes of norms, matrices, negative numbers and log
     "<mo>&#x02016;": '<mo stretchy="false">&#x02016;',
@@ -43,7 +38,7 @@ class Renderer(IPythonRenderer):
         try:
             mathml = convert(body, display=display)
         except Exception:  # latex2mathml raises many kinds
-            return f'<code class="tex">{escape(body)}</code>'
+            return f"<code>{escape(body)}</code>"
         for old, new in MATHML_FIXES.items():
             mathml = mathml.replace(old, new)
         return mathml
@@ -90,33 +85,8 @@ def make_page(notebook):
     return str(page)
 
 
-def write_files(contents, say=print):
-    """Write {path: bytes}, each file as a whole; none if one cannot be prepared."""
-    drafts = {path: path.with_name(f"{path.name}.tmp") for path in contents}
-    try:
-        for path, draft in drafts.items():
-            draft.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_bytes(contents[path])
-        for path, draft in drafts.items():
-            say(f"written: {draft.replace(path)}")
-    finally:
-        for draft in drafts.values():
-            draft.unlink(missing_ok=True)
-
-
-def main():
-    """Write the page of the notebook named on the command line."""
-    parser = argparse.ArgumentParser(description="Convert a notebook to an HTML page.")
-    parser.add_argument("notebook", nargs="?", type=Path, default=NOTEBOOK)
-    parser.add_argument("--output", type=Path, help="default: build/ beside it")
-    args = parser.parse_args()
-    default = args.notebook.parent / "build" / f"{args.notebook.stem}.html"
-    try:
-        notebook = nbformat.read(args.notebook, as_version=4)
-        write_files({args.output or default: make_page(notebook).encode()})
-    except (OSError, ValueError, nbformat.ValidationError) as error:
-        sys.exit(f"No page is written: {error}".partition("\n")[0])
-
-
 if __name__ == "__main__":
-    main()
+    path = Path(*sys.argv[1:]) if sys.argv[1:] else NOTEBOOK
+    page = make_page(nbformat.read(path, as_version=4))
+    path.with_suffix(".html").write_text(page, encoding="utf-8")
+    print(f"written: {path.with_suffix('.html')}")

@@ -1,7 +1,6 @@
 """Question 1's data, classifier, loss, gradient check and accuracies."""
 
 import gzip
-import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -45,18 +44,6 @@ def test_load_mnist_splits_at_random_and_keeps_each_label_with_its_image(
     assert test == [*range(9)], "the test set is the whole file, in order"
 
 
-@pytest.mark.parametrize(("size", "n_labels"), [(14, 20), (28, 19)])
-def test_load_mnist_refuses_other_sizes_and_missing_labels(
-    nb, tmp_path, size, n_labels
-):
-    for prefix in "train", "t10k":
-        images, labels = np.zeros((20, size, size), np.uint8), np.arange(n_labels)
-        write_idx(tmp_path / f"{prefix}-images-idx3-ubyte.gz", images)
-        write_idx(tmp_path / f"{prefix}-labels-idx1-ubyte.gz", labels.astype(np.uint8))
-    with pytest.raises(AssertionError):
-        nb.load_mnist(tmp_path)
-
-
 @pytest.mark.parametrize("batch_size", [1, 4, 23, 24])
 def test_minibatches_have_every_sample_once_with_its_label(nb, rng, batch_size):
     x, y = rng.random((23, 2, 3), dtype=np.float32), np.arange(23)
@@ -90,7 +77,7 @@ def test_loss_and_its_gradient_agree_with_scipy(nb, rng, dtype, scale, rtol):
 
 
 def test_numerical_gradient_agrees_with_derivatives(nb, rng):
-    """The other tests of gradients rely on it. The array is left as it was."""
+    """All tests of gradients rely on it; the array is left as it was."""
     x, y = rng.uniform(0.5, 2, (2, 3, 4))
     before = x.copy()
     numerical = nb.numerical_gradient(lambda: np.sum(y * np.log(x) + np.sin(x)), x)
@@ -107,14 +94,9 @@ def test_check_gradient_fails_above_1e_7(nb, rng, relative_error):
 
 
 def test_evaluate_and_predict_take_all_images(nb, rng):
-    """With an infinite score there is no accuracy."""
     x, y = rng.standard_normal((2600, 3)), rng.integers(0, 3, 2600)
     model = SimpleNamespace(forward=lambda x: x)
     loss, accuracy = nb.evaluate(model, nb.Dataset(x, y))
     assert loss == pytest.approx(loss_of(x, y), rel=1e-12)
     assert accuracy == pytest.approx(accuracy_of(x, y))
     np.testing.assert_array_equal(nb.predict(model, x), x.argmax(axis=1))
-    x[0, y[0]] = np.inf
-    with np.errstate(invalid="ignore"):
-        _, accuracy = nb.evaluate(model, nb.Dataset(x, y))
-    assert math.isnan(accuracy)

@@ -1,0 +1,113 @@
+"""Questions 2 and 5: gradients and descents, worked out again."""
+
+import re
+
+import numpy as np
+import pytest
+from references import POINTS, assert_in_order, exact, measures
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_gradients_at_the_points_of_the_sheet(run, ns, point):
+    gradient = [float(number) + 0.0 for number in exact(*point)[2:]]  # no -0.0
+    backprop, numerical = ns.backprop[str(point)], ns.numerical[str(point)]
+    assert [*backprop] == pytest.approx(gradient, rel=1e-9, abs=1e-99)
+    assert [*numerical] == pytest.approx(gradient, rel=1e-6, abs=1e-10)
+    assert_in_order(run.answer("2.4"), point, *(f"{number:.6g}" for number in gradient))
+
+
+def descend(quadratic, kind, n_steps):
+    """All errors delta (20, 75), before each step and at the end."""
+    A, inverse = quadratic.A, np.linalg.inv(quadratic.A)
+    deltas = [quadratic.start]
+    for _ in range(n_steps):
+        delta = deltas[-1]
+        gradient = delta @ A
+        step = {
+            "L": 0.001 * gradient / np.sqrt(np.sum(gradient * delta)),
+            "plain": gradient / quadratic.largest,
+            "halving": 0.5 * gradient @ inverse,
+        }
+        deltas.append(delta - step[kind])
+    return deltas
+
+
+def test_the_given_layer_and_the_start(ns, quadratic):
+    n_images, n_filters, height, width = ns.target.shape
+    expected = (quadratic.patches @ quadratic.W0.T).reshape(n_images, height, width, -1)
+    np.testing.assert_allclose(ns.target, expected.transpose(0, 3, 1, 2), atol=1e-12)
+    assert (n_images, n_filters) == (100, 20)
+    evenly_spaced = np.linspace(-1, 1, ns.W_start.size)
+    np.testing.assert_allclose(np.sort(ns.W_start.ravel()), evenly_spaced, atol=0.1)
+
+
+@pytest.mark.parametrize(("kind", "n"), [("L", 100), ("plain", 100), ("halving", 10)])
+def test_descents_are_those_of_the_quadratic_form(ns, quadratic, kind, n):
+    deltas, log = descend(quadratic, kind, n), getattr(ns, f"{kind}_log")
+    expected = [measures(quadratic, delta) for delta in deltas]
+    np.testing.assert_allclose(log, expected, rtol=1e-5, atol=1e-7)
+    if kind != "L":  # whose loop keeps only the log
+        filters = np.stack(getattr(ns, f"{kind}_filters")) - ns.W0
+        np.testing.assert_allclose(filters.reshape(n + 1, 20, 75), deltas, atol=1e-9)
+
+
+def test_learned_and_plain_results_are_reported(run, ns, quadratic):
+    """For the L2 distance and the filter error, with A⁻¹, on L, and at the start."""
+    np.testing.assert_allclose(ns.newton_filters[-1], ns.W0, atol=1e-12)
+    on_L = measures(quadratic, descend(quadratic, "L", 100)[-1])
+    start = measures(quadratic, quadratic.start)
+    learned, plain = (
+        r"\de-1\d after 2 preconditioned steps",
+        "after 100 plain steps on L",
+    )
+    lines = [learned, f"{on_L[0]:.0f} {plain}", f"{start[0]:.0f} at the random start"]
+    lines += [learned, f"{on_L[1]:.2f} {plain}", f"{start[1]:.2f} at the random start"]
+    assert re.fullmatch("<br>".join(lines), run.answer("5.6"))
+
+
+@pytest.fixture(scope="module")
+def spectrum(quadratic):
+    """Eigenvalues and eigenvectors (rows) of A, from the patches, and the coefficients
+    of the error at the start, for all filters together."""
+    _, singular_values, vectors = np.linalg.svd(quadratic.patches, full_matrices=False)
+    before = np.linalg.norm(vectors @ quadratic.start.T, axis=1)
+    return singular_values**2, vectors, before
+
+
+def test_errors_along_the_eigenvectors_before_and_after_plain_descent(
+    ns, quadratic, spectrum
+):
+    eigenvalues, vectors, before = spectrum
+    np.testing.assert_allclose(ns.eigenvalues, eigenvalues, rtol=1e-6)
+    overlap = np.abs(np.sum(ns.eigenvectors.T * vectors, axis=1))
+    np.testing.assert_allclose(overlap, 1, atol=1e-6)
+    np.testing.assert_allclose(ns.before, before, rtol=1e-6)
+    after = vectors @ descend(quadratic, "plain", 100)[-1].T
+    np.testing.assert_allclose(ns.after, np.linalg.norm(after, axis=1), atol=1e-9)
+
+
+def test_directions_learned_and_their_shares(run, quadratic, spectrum):
+    """Directions have lost half of their error; shares are of L² and of ‖δ‖²."""
+    eigenvalues, vectors, _ = spectrum
+    start = quadratic.start
+    after = vectors @ descend(quadratic, "plain", 100)[-1].T
+    learned = np.linalg.norm(after, axis=1) < 0.5 * spectrum[2]
+    part = start @ vectors[learned].T @ vectors[learned]  # of the error
+    pairs = zip(measures(quadratic, part), measures(quadratic, start), strict=True)
+    shares = [f"{(a / b) ** 2:.0%}" for a, b in pairs]
+    printed = run.printed["q5-spectrum"]
+    assert_in_order(printed, sum(learned), len(eigenvalues), *shares)
+
+
+def test_predicted_errors_and_steps(run, ns, quadratic, spectrum):
+    eigenvalues, _, before = spectrum
+
+    def errors(n_steps):
+        c = before * np.abs(1 - eigenvalues / eigenvalues[0]) ** n_steps
+        output = np.sqrt(np.sum(eigenvalues * c**2)) / np.linalg.norm(ns.target)
+        return output, np.linalg.norm(c) / np.linalg.norm(quadratic.W0)
+
+    output, weight = errors(10_000)
+    assert errors(ns.needed)[1] < 0.01 <= errors(ns.needed - 10_000)[1]
+    parts = f"{output:.1%}", f"{weight:.0%}", f"{ns.needed:,}"
+    assert_in_order(run.printed["q5-predicted"], *parts)

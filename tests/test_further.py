@@ -1,0 +1,176 @@
+"""The last chapter, Further: its definitions against independent references, and what
+it answers on page 1. Delete this file with the chapter."""
+
+import math
+from base64 import b64decode
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+from load_definitions import ROOT
+from reader import Section
+from references import (
+    accuracy,
+    assert_convolves,
+    assert_in_order,
+    assert_layer_gradients,
+    assert_network_gradients,
+    wilson_interval,
+)
+from scipy.ndimage import map_coordinates
+from scipy.stats import norm
+
+GEOMETRY = {"stride": 2, "padding": 1, "dilation": 2}
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("padding", [0, 1, 2])
+@pytest.mark.parametrize("dilation", [1, 2, 3])
+def test_the_fast_layer_agrees_with_scipy(nb, rng, k, stride, padding, dilation):
+    geometry = {"stride": stride, "padding": padding, "dilation": dilation}
+    assert_convolves(nb.Fast_Convolution_Layer, rng, k, **geometry)
+
+
+@pytest.mark.parametrize("geometry", [{}, GEOMETRY], ids=["plain", "strided"])
+def test_gradients_of_the_fast_layer(nb, rng, geometry):
+    layer = nb.Fast_Convolution_Layer(2, 3, 2, rng=rng, dtype=np.float64, **geometry)
+    assert_layer_gradients(nb, layer, (2, 2, 6, 5), rng)
+
+
+def test_gradients_of_flatten(nb, rng):
+    assert_layer_gradients(nb, nb.Flatten(), (4, 3, 2, 5), rng)
+
+
+@pytest.mark.parametrize("lam", [0, 0.2])
+def test_gradients_of_the_convnet(nb, rng, lam):
+    convnet = nb.ConvNet(rng=rng, dtype=np.float64)
+    assert_network_gradients(nb, convnet, rng.standard_normal((3, 784)), rng, lam)
+
+
+@pytest.mark.parametrize("reach", [0.0, 0.8, 2.5, 60.0])
+def test_warp_agrees_with_scipy(nb, rng, reach):
+    """Bilinear between pixels, and 0 outside of the image."""
+    images = rng.random((3, 784), dtype=np.float32)
+    displacement = rng.uniform(-reach, reach, (2, 3, 784)).astype(np.float32)
+    warped = nb.warp(images, displacement)
+    assert warped.dtype == np.float32
+    for n, image in enumerate(images.reshape(3, 28, 28)):
+        positions = np.indices((28, 28)) - displacement[:, n].reshape(2, 28, 28)
+        expected = map_coordinates(image, positions, order=1, mode="grid-constant")
+        np.testing.assert_allclose(warped[n].reshape(28, 28), expected, atol=1e-5)
+
+
+def test_displacements_are_sums_of_bumps_an_affine_part_and_a_shift(nb):
+    """Bumps are normal densities, scaled so that their squares add up to 1."""
+    fields = nb.displacement_basis().reshape(39, 28, 28)
+    bells = norm.pdf(np.arange(28), np.linspace(-6, 31.5, 6)[:, None], 6)
+    bumps = np.einsum("ay,bx->abyx", bells, bells).reshape(36, 28, 28)
+    bumps /= np.sqrt(np.sum(bumps**2, axis=0))
+    np.testing.assert_allclose(fields[:36], bumps, atol=1e-6)
+    steps = np.tile(np.arange(28) - 13.5, (28, 1))
+    np.testing.assert_array_equal(fields[36:], [steps.T, steps, np.ones((28, 28))])
+
+
+def test_displacements_are_as_large_as_the_text_says(nb, rng, monkeypatch):
+    """Coefficients of bumps are normal, of the others uniform."""
+    warp = Mock(side_effect=lambda images, displacement: images)
+    monkeypatch.setattr(nb, "warp", warp)
+    monkeypatch.setattr(nb, "displacement_basis", lambda: np.eye(39, dtype=np.float32))
+    x = np.zeros((5000, 784), np.float32)
+    [*nb.distorted_minibatch(x, np.zeros(5000), 5000, rng)]
+    coefficients = warp.call_args.args[1].reshape(-1, 39)
+    bumps, others = coefficients[:, :36], coefficients[:, 36:]
+    np.testing.assert_allclose(bumps.std(axis=0), 1.2, rtol=0.05)
+    assert np.abs(bumps).max() > 3 * 1.2
+    largest = np.array([0.15, 0.15, 1])
+    np.testing.assert_allclose(np.abs(others).max(axis=0), largest, rtol=0.02)
+    np.testing.assert_allclose(others.std(axis=0), largest / 3**0.5, rtol=0.05)
+
+
+def test_distorted_minibatches_have_every_image_once_with_its_label(nb, rng):
+    """A uniformly grey image keeps its grey in the middle, and loses it at the edge."""
+    greys = np.linspace(0.1, 1, 25, dtype=np.float32)
+    x = np.repeat(greys[:, None], 784, axis=1)
+    batches = nb.distorted_minibatch(x, np.arange(25), 10, rng)
+    images, labels = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
+    assert sorted(labels) == [*range(25)]
+    assert images.dtype == np.float32
+    np.testing.assert_allclose(images[:, 14 * 28 + 14], greys[labels], rtol=1e-4)
+    assert np.ptp(images, axis=1).min() > 0.01
+
+
+@pytest.mark.parametrize(("name", "kind"), [("convnet", "ConvNet"), ("wide", "MLP")])
+def test_networks_are_trained_on_distorted_digits(run, ns, name, kind):
+    model = getattr(ns, f"{name}_run").model
+    assert type(model).__name__ == kind
+    expected = {"train": ns.train, "batches": ns.distorted_minibatch}
+    expected |= getattr(ns, name)
+    arguments = run.fit_of(model)
+    assert all(arguments[key] is value for key, value in expected.items())
+
+
+def test_accuracies_are_printed_of_all_validation_images(run, ns):
+    wide, convnet = run.calls_in("evaluate", "further-train")[-2:]
+    assert wide.arguments["dataset"] is convnet.arguments["dataset"] is ns.validation
+
+
+@pytest.fixture
+def intervals(ns):
+    """Test accuracy, low and high in % of each model in the last figure."""
+    networks = ns.softmax_model, ns.mlp_model, ns.wide_run.model, ns.convnet_run.model
+    scores = [ns.one_hot_model.predict(ns.test.x)]
+    scores += [network.forward(ns.test.x) for network in networks]
+    return [wilson_interval(s.argmax(axis=1) == ns.test.y) for s in scores]
+
+
+def test_the_best_models_are_answered_with_their_names(run, ns, intervals):
+    (section,) = {c.section for c in run.calls_in("show", "staircase")}
+    *_, wide, convnet = [q for h, q in ns.ANSWERS if h.split()[0] == section]
+    assert f"MLP, {len(ns.wide_run.model.layers[0].b)} units" in wide
+    assert "ConvNet" in convnet
+    assert_in_order(run.answer(section), *intervals[3], *intervals[4])
+
+
+def test_the_figure_of_test_errors(run, ns, intervals):
+    """From the top, each model's error and interval, with its accuracy as text."""
+    ax, *_ = run.axes_in("staircase")
+    assert ax.yaxis_inverted()
+    units = [f"{len(m.layers[0].b)} units" for m in (ns.mlp_model, ns.wide_run.model)]
+    kinds = "regression", "softmax", *units, "ConvNet"
+    bars, names = ax.containers, ax.get_yticklabels()
+    rows = zip(names, kinds, bars, ax.texts, intervals, strict=True)
+    for k, (name, kind, bar, text, interval) in enumerate(rows):
+        assert kind in name.get_text()
+        point, _, (line,) = bar.lines
+        points = [point.get_xydata()[0], *np.sort(line.get_segments()[0], axis=0)[::-1]]
+        expected = [(100 - value, k) for value in interval]
+        np.testing.assert_allclose(points, expected)
+        assert text.get_position()[1] == k
+        assert_in_order(text.get_text(), *interval)
+    ticks = [f"{100 - position:g}" for position in ax.get_xticks()]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ticks
+
+
+def test_readmes_picture_is_the_figure_of_test_errors(saved):
+    (cell,) = [cell for cell in saved.cells if cell.id == "staircase"]
+    (png,) = Section([cell]).displayed("image/png")
+    assert (ROOT / "docs" / "test_errors.png").read_bytes() == b64decode(png)
+
+
+def test_bugs_caught_by_checks_that_train(run, ns):
+    """Twenty images and one epoch, of three seeds without a bug, then of each bug."""
+    calls = run.calls_in("fit", "bugs-alarms")
+    seeds = [call.arguments["seed"] for call in calls]
+    assert seeds == [0, 0, 1, 1, 2, 2] + 7 * [0, 0]
+    measured = np.full(20, np.nan)  # of runs that diverge
+    for k, (_, _, _, fitted) in enumerate(calls):
+        if not math.isnan(fitted.train_accuracy):
+            images = (ns.twenty, ns.validation)[k % 2]
+            measured[k] = accuracy(fitted.model, images)
+    tables = ns.baseline.iloc[:, 1:], ns.bug_table.iloc[:, 1:]
+    np.testing.assert_allclose(np.concatenate(tables).ravel(), measured)
+    memorised, after_epoch = measured[6::2], measured[7::2]
+    caught = [sum(ns.bug_table.iloc[:, 0] > 1e-7), sum(memorised != 100)]
+    caught.append(7 - sum(after_epoch >= min(measured[1:6:2])))
+    assert_in_order(run.printed["bugs-figure"], 7, *caught)

@@ -1,0 +1,68 @@
+"""Layers, MLP, L2 loss: gradients against finite differences; initial weights."""
+
+import numpy as np
+import pytest
+from references import (
+    assert_gradient,
+    assert_layer_gradients,
+    assert_network_gradients,
+    patches_by_loop,
+)
+
+GEOMETRY = {"stride": 2, "padding": 1, "dilation": 2}
+LAYERS = {  # name: (class, sizes, options, shape of the input)
+    "ReLU": ("ReLU", (), {}, (2, 3, 4, 5)),
+    "Linear": ("Linear", (5, 3), {}, (4, 5)),
+    "convolution": ("Convolution_Layer", (2, 3, 3), {}, (2, 2, 6, 5)),
+    "strided": ("Convolution_Layer", (2, 3, 2), GEOMETRY, (2, 2, 6, 5)),
+    "no bias": ("Convolution_Layer", (1, 2, 1), {"bias": False}, (3, 1, 2, 3)),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients_of_a_layer(nb, rng, name):
+    kind, sizes, options, shape = LAYERS[name]
+    if sizes:
+        options = options | {"rng": rng, "dtype": np.float64}
+    assert_layer_gradients(nb, getattr(nb, kind)(*sizes, **options), shape, rng)
+
+
+INITIAL = {  # class: sizes, number of inputs of an output
+    "Linear": ((300, 200), 300),
+    "Convolution_Layer": ((8, 60, 7), 8 * 7 * 7),
+    "Single_layer_classifier": ((784, 10), 2e6),
+}
+
+
+@pytest.mark.parametrize("kind", INITIAL)
+def test_initial_weights_are_normal_with_their_standard_deviation(nb, kind):
+    """He's, sqrt(2 / number of inputs of an output), or 0.001; biases are 0."""
+    sizes, n_inputs = INITIAL[kind]
+    layer, std = getattr(nb, kind)(*sizes, rng=0), np.sqrt(2 / n_inputs)
+    again = getattr(nb, kind)(*sizes, rng=np.random.default_rng(0))
+    np.testing.assert_array_equal(layer.W, again.W)
+    assert layer.W.std() == pytest.approx(std, rel=0.03)
+    assert abs(layer.W.mean()) < 0.03 * std
+    assert abs(layer.W).max() > 3 * std
+    assert layer.W.dtype == np.float32 and not np.any(getattr(layer, "b", 0))
+
+
+@pytest.mark.parametrize("lam", [0, 0.2])
+def test_gradients_of_the_mlp(nb, rng, lam):
+    mlp = nb.MLP(5, 6, 3, rng=rng, dtype=np.float64)
+    assert_network_gradients(nb, mlp, rng.standard_normal((8, 5)), rng, lam)
+
+
+def test_gradient_of_the_l2_distance(nb, rng):
+    target, output = rng.standard_normal((2, 3, 4))
+    l2, distance = nb.L2_loss(), lambda: np.linalg.norm(output - target)
+    assert l2.forward(target, output) == pytest.approx(distance())
+    numerical = nb.numerical_gradient(distance, output)
+    assert_gradient(l2.backward(), numerical)
+    assert_gradient(l2.backward(output_grad=-5.0), -5 * numerical)
+
+
+def test_patches_are_what_a_filter_reads(nb, rng):
+    images = rng.random((2, 3, 5, 6))
+    expected = patches_by_loop(images, 4)
+    np.testing.assert_array_equal(nb.extract_patches(images, 4), expected)
