@@ -67,7 +67,7 @@ def assert_in_order(text, *parts):
     rest = text
     for part in parts:
         part = f"{part:.2f}" if isinstance(part, float) else str(part)
-        found = re.search(rf"(?s)(?<![\w.]){re.escape(part)}(?!\w|\.\d)(.*)", rest)
+        found = re.search(rf"(?s)(?<![\w.-]){re.escape(part)}(?!\w|\.\d)(.*)", rest)
         assert found, f"{part} is missing, or in another place, in: {text}"
         rest = found[1]
 

@@ -3,6 +3,7 @@
 All code cells run unchanged, in order, in one namespace. Only the data sets are
 smaller, and a few functions also keep a record of their calls."""
 
+import collections
 import contextlib
 import functools
 import inspect
@@ -31,12 +32,12 @@ class Call(NamedTuple):
 
 
 class SmallRun:
-    """namespace: what the run leaves behind; printed: {id of a cell: text};
-    calls: {function: its calls}."""
+    """namespace: what the run leaves behind; printed: {section: text}; calls:
+    {function: its calls}."""
 
     def __init__(self):
         self.namespace = {"__name__": "__main__"}
-        self.printed = {}
+        self.printed = collections.defaultdict(str)
         self.calls = {name: [] for name in RECORDED}
         replace = {  # name: function of what a cell has bound to it
             "SHARE": lambda share: SHARE,
@@ -55,7 +56,7 @@ class SmallRun:
                 linecache.cache[file] = len(source), None, source.splitlines(True), file
                 with contextlib.redirect_stdout(io.StringIO()) as stdout:
                     exec(compile(source, file, "exec"), self.namespace)
-                self.printed[self.cell_id] = stdout.getvalue()
+                self.printed[self.section] += stdout.getvalue()
                 for name in replace.keys() & self.namespace.keys():
                     self.namespace[name] = replace.pop(name)(self.namespace[name])
         self.cell_id = None

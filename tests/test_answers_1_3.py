@@ -50,7 +50,7 @@ def test_the_bare_loop_takes_the_sheets_steps(run, ns):
     scores, (x, y) = ns.train.x @ ns.classifier.W, ns.validation
     loss = f"{loss_of(scores, ns.train.y):.4f}"
     parts = loss, accuracy_of(scores, ns.train.y), step + 1, accuracy_of(x @ W, y)
-    assert_in_order(run.printed["q1-growing"], "epoch 10", *parts)
+    assert_in_order(run.printed["1.6"], "epoch 10", *parts)
 
 
 def test_the_first_run_has_the_loops_settings_and_reports_its_total_loss(run, ns):
@@ -62,7 +62,7 @@ def test_the_first_run_has_the_loops_settings_and_reports_its_total_loss(run, ns
     penalty = 1e-4 * np.linalg.norm(model.W.astype(float)) ** 2
     parts = [f"{value:.4f}" for value in (loss, penalty, loss + penalty)]
     parts.append(accuracy(model, ns.validation))
-    assert_in_order(run.printed["q1-first-curves"], *parts)
+    assert_in_order(run.printed["1.6"], *parts)
 
 
 def test_initial_weights_differ_in_their_standard_deviation(run, ns):
@@ -163,7 +163,8 @@ def test_half_the_best_batch_size_and_rate_are_tried_with_the_same_seed(run, ns)
     assert_fit(run, ns, beyond, seed=best["seed"], **ns.mlp_fixed, **halved)
     models = best["model"], beyond
     accuracies = [accuracy(model, ns.validation) for model in models]
-    assert_in_order(run.printed["q3-beyond"], *accuracies)
+    parts = "best pair", accuracies[0], "both halved", accuracies[1]
+    assert_in_order(run.printed["3.4"], *parts)
 
 
 def test_each_layer_multiplies_the_signal_by_its_gain_over_root_2(ns):
@@ -175,14 +176,17 @@ def test_each_layer_multiplies_the_signal_by_its_gain_over_root_2(ns):
     np.testing.assert_allclose(measured, expected, rtol=0.15)
 
 
-def test_smaller_sets_have_the_chosen_settings(run, ns, question):
-    smaller = question.subsets[question.subsets["percentage"] < 100]
+def test_smaller_sets_have_the_chosen_settings_and_differ_by_seed(run, ns, question):
+    smaller, first_images = question.subsets[question.subsets["percentage"] < 100], {}
     for _, row in smaller.iterrows():
         expected = question.settings | {"make_model": question.make_model}
+        expected["seed"] = row["seed"]
         arguments = run.fit_of(row["model"])
         assert {name: arguments[name] for name in expected} == expected
         size = len(ns.train.x) * row["percentage"] // 100
         assert arguments["train"].x.shape == (size, 784)
+        first_images[row["seed"]] = arguments["train"].x[0].tobytes()
+    assert len({*first_images.values()}) == len(first_images) == 3
 
 
 def test_accuracy_by_percentage_is_measured_on_the_test_set(run, ns, question):

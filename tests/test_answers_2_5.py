@@ -95,8 +95,8 @@ def test_directions_learned_and_their_shares(run, quadratic, spectrum):
     part = start @ vectors[learned].T @ vectors[learned]  # of the error
     pairs = zip(measures(quadratic, part), measures(quadratic, start), strict=True)
     shares = [f"{(a / b) ** 2:.0%}" for a, b in pairs]
-    printed = run.printed["q5-spectrum"]
-    assert_in_order(printed, sum(learned), len(eigenvalues), *shares)
+    n_learned = f"directions learned: {sum(learned)} of {len(eigenvalues)}"
+    assert_in_order(run.printed["5.5"], n_learned, *shares)
 
 
 def test_predicted_errors_and_steps(run, ns, quadratic, spectrum):
@@ -109,5 +109,5 @@ def test_predicted_errors_and_steps(run, ns, quadratic, spectrum):
 
     output, weight = errors(10_000)
     assert errors(ns.needed)[1] < 0.01 <= errors(ns.needed - 10_000)[1]
-    parts = f"{output:.1%}", f"{weight:.0%}", f"{ns.needed:,}"
-    assert_in_order(run.printed["q5-predicted"], *parts)
+    parts = "predicted", f"{output:.1%}", f"{weight:.0%}", f"{ns.needed:,}"
+    assert_in_order(run.printed["5.5"], *parts)

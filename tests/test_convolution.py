@@ -28,14 +28,6 @@ def test_the_definition_agrees_with_scipy(nb, rng):
     np.testing.assert_allclose(nb.conv2d_naive(x, W, b, **geometry), expected)
 
 
-def test_set_weights_copies(nb, rng):
-    layer, weights = nb.Convolution_Layer(2, 3, 3), rng.random((3, 2, 3, 3))
-    layer.set_weights(weights)
-    np.testing.assert_allclose(layer.W, weights, rtol=1e-6)
-    weights[:] = 0
-    assert layer.W.all()
-
-
 def test_load_cifar_reads_a_complete_file_or_else_the_sample(nb, rng, tmp_path):
     """Three planes, row by row, after each label; also from the sheet's file."""
     shutil.copy(SAMPLE, tmp_path)

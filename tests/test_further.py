@@ -173,4 +173,5 @@ def test_bugs_caught_by_checks_that_train(run, ns):
     memorised, after_epoch = measured[6::2], measured[7::2]
     caught = [sum(ns.bug_table.iloc[:, 0] > 1e-7), sum(memorised != 100)]
     caught.append(7 - sum(after_epoch >= min(measured[1:6:2])))
-    assert_in_order(run.printed["bugs-figure"], 7, *caught)
+    (section,) = {call.section for call in calls}
+    assert_in_order(run.printed[section], "Bugs caught", 7, *caught)
