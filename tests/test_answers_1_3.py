@@ -29,7 +29,7 @@ def assert_fit(run, ns, model, **settings):
     """Assert that a model was trained on all training images, with these settings."""
     arguments = run.fit_of(model)
     assert arguments["train"] is ns.train
-    assert arguments["batches"] is ns.get_minibatch
+    assert arguments["batches"] is None  # get_minibatch
     assert {name: arguments[name] for name in settings} == settings
 
 
