@@ -2,6 +2,7 @@
 
 import math
 import re
+from itertools import product
 
 import mpmath
 import numpy as np
@@ -10,6 +11,9 @@ from scipy.signal import correlate
 from scipy.special import logsumexp
 
 POINTS = (2, 4, 1), (9, 14, 3), (128, 42, 666), (52, 14, 28)  # the sheet's, Question 2
+GEOMETRY = {"stride": 2, "padding": 1, "dilation": 2}
+# of k, stride, padding, dilation
+GEOMETRIES = [*product([1, 2, 3], [1, 2, 3], [0, 1, 2], [1, 2, 3])]
 
 
 def assert_gradient(analytic, numerical, bound=1e-7):
@@ -50,9 +54,10 @@ def assert_network_gradients(nb, network, x, rng, lam):
         assert_gradient(gradient.reshape(-1)[sample], numerical, bound=1e-6)
 
 
-def assert_convolves(layer_class, rng, k, **geometry):
+def assert_convolves(layer_class, rng, k, stride, padding, dilation):
     """Assert that a layer with k × k weights agrees with SciPy. The last rows and
     columns of an image are not always read."""
+    geometry = {"stride": stride, "padding": padding, "dilation": dilation}
     x, b = rng.standard_normal((2, 2, 7, 8)), rng.standard_normal(3)
     layer = layer_class(2, 3, k, dtype=np.float64, rng=rng, **geometry)
     layer.b[:] = b
@@ -126,12 +131,11 @@ def conv2d_by_scipy(x, W, b, stride, padding, dilation):
 def patches_by_loop(images, size):
     """Every size × size patch of images (N, C, H, W), flattened, one in each row."""
     rows, columns = np.array(images.shape[2:]) - size + 1
-    return np.array(
-        [
-            images[n, :, i : i + size, j : j + size].ravel()
-            for n, i, j in np.ndindex(len(images), rows, columns)
-        ]
-    )
+    patches = [
+        images[n, :, i : i + size, j : j + size].ravel()
+        for n, i, j in np.ndindex(len(images), rows, columns)
+    ]
+    return np.array(patches)
 
 
 def measures(quadratic, delta):

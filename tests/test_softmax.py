@@ -44,6 +44,11 @@ def test_load_mnist_splits_at_random_and_keeps_each_label_with_its_image(
     assert test == [*range(9)], "the test set is the whole file, in order"
 
 
+def test_load_mnist_names_a_file_that_is_missing(nb, tmp_path):
+    with pytest.raises(OSError, match=r"train-images-idx3-ubyte\.gz is missing"):
+        nb.load_mnist(tmp_path)
+
+
 @pytest.mark.parametrize("batch_size", [1, 4, 23, 24])
 def test_minibatches_have_every_sample_once_with_its_label(nb, rng, batch_size):
     x, y = rng.random((23, 2, 3), dtype=np.float32), np.arange(23)
