@@ -94,7 +94,7 @@ def test_directions_learned_and_their_shares(run, quadratic, spectrum):
     part = start @ vectors[learned].T @ vectors[learned]  # of the error
     pairs = zip(measures(quadratic, part), measures(quadratic, start), strict=True)
     shares = [f"{(a / b) ** 2:.0%}" for a, b in pairs]
-    n_learned = f"directions half learned or more: {sum(learned)} of 75"
+    n_learned = f"directions half learned: {sum(learned)} of 75"
     assert_in_order(run.printed["5.5"], n_learned, *shares)
 
 
