@@ -21,7 +21,7 @@ def test_show_tuning_tabulates_means_over_the_seeds(nb, monkeypatch):
     validation = [["81.00 ± 1.41", "92.00 ± 1.41"], ["86.00 ± 1.41", "nan ± nan"]]
     gaps = [["9.50", "0.50"], ["8.50", "nan"]]
     assert tables[0].to_numpy().tolist() == validation + gaps
-    rows = itertools.product(["accuracy (%)", "gap (points)"], ["0.5", "0.0"])
+    rows = itertools.product(["accuracy %", "gap points"], ["0.5", "0.0"])
     assert [*tables[0].index] == [*rows]
     assert [*tables[0].columns] == ["0.1", "2.0"]
 

@@ -23,7 +23,7 @@ SHEET = """\
 11: the accuracy on the validation set | 1.6 | prints | validation accuracy
 12: the best lambda; over-fitting | 1.8 | prints | best: λ & overfitting & gap
 13: plot of the hyperparameters | 1.8 | figures | validation accuracy
-13: table of the hyperparameters | 1.8 | prints | accuracy (%) & gap (points) & ±
+13: table of the hyperparameters | 1.8 | prints | accuracy % & gap points & ±
 14: performance on the MNIST test set | 1.9 | prints | test accuracy & 95% CI
 15: best and worst class, and all | 1.10 | prints | best class: & worst class: & (%)
 16, 17: scikit-learn's linear classifier | 1.11 | prints | ours & LinearRegression
@@ -42,7 +42,7 @@ SHEET = """\
 31: its accuracy on the validation set | 3.5 | prints | validation accuracy
 32: best rate and batch size | 3.4 | prints | best: batch size & learning rate
 32: plot | 3.4 | figures | validation accuracy
-32: table | 3.4 | prints | accuracy (%) & gap (points) & ±
+32: table | 3.4 | prints | accuracy % & gap points & ±
 33: the MLP on the MNIST test set | 3.5 | prints | test accuracy & 95% CI
 34: its best and worst class | 3.7 | prints | best class: & worst class:
 35: additional observations | 3.8 | text | overfitting
