@@ -19,7 +19,7 @@ from reader import code_cells
 
 SHARE = 0.02  # 840 training images and 360 for validation
 N_TEST = 2000  # images
-RECORDED = "evaluate", "fit", "show", "show_images"
+RECORDED = "evaluate", "fit", "show", "show_images", "show_table"
 
 
 class Call(NamedTuple):
@@ -83,6 +83,11 @@ class SmallRun:
         calls = [call for call in self.calls[function] if call.cell_id == cell_id]
         assert calls, f"no cell {cell_id} has called {function}"
         return calls
+
+    def tables(self, section):
+        """The tables that a section shows."""
+        calls = [call for call in self.calls["show_table"] if call.section == section]
+        return [call.arguments["table"] for call in calls]
 
     def axes_in(self, cell_id):
         """The axes of the figure that one cell has shown last."""

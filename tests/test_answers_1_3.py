@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from reader import read_notebook, read_sections
 from references import accuracy, accuracy_of, assert_in_order, loss_of, wilson_interval
 from scipy.special import softmax
 
@@ -112,6 +113,7 @@ def test_the_best_pair_on_the_validation_set_is_chosen_and_reported(run, ns, que
 
 
 def test_the_first_chosen_run_is_evaluated_on_the_test_set(run, ns, question):
+    """What is recorded for page 1 is also printed."""
     assert question.model is question.runs["model"].iloc[0]
     predictions = question.model.forward(ns.test.x).argmax(axis=1)
     np.testing.assert_array_equal(question.predictions, predictions)
@@ -119,15 +121,29 @@ def test_the_first_chosen_run_is_evaluated_on_the_test_set(run, ns, question):
     accuracies = wilson_interval(question.correct)
     accuracies += mean_and_std(question.runs["validation_accuracy"])
     accuracies.append(accuracy(question.model, ns.validation))
-    assert_in_order(run.answer(question.sections[1]), *accuracies)
+    for text in run.answer(question.sections[1]), run.printed[question.sections[1]]:
+        assert_in_order(text, *accuracies)
+
+
+def test_the_mlp_has_the_units_of_the_table_of_shapes(ns):
+    units = len(ns.mlp_model.layers[0].b)
+    assert f"{units}" in read_sections(read_notebook())["3.2"].source("markdown")
 
 
 def test_best_and_worst_class(run, ns, question):
-    rows = [wilson_interval(question.correct[ns.test.y == k]) for k in range(10)]
-    np.testing.assert_allclose(question.classes.T, rows)
-    best, worst = np.argmax(rows, axis=0)[0], np.argmin(rows, axis=0)[0]
-    parts = best, *rows[best], worst, *rows[worst]
-    assert_in_order(run.answer(question.sections[2]), *parts)
+    """And a table of all; of the MLP, also best and worst of the two other models."""
+    section, parts = question.sections[2], []
+    for model in question.runs["model"][: 3 if section == "3.7" else 1]:
+        correct = model.forward(ns.test.x).argmax(axis=1) == ns.test.y
+        rows = [wilson_interval(correct[ns.test.y == k]) for k in range(10)]
+        if model is question.model:
+            (table,) = run.tables(section)
+            assert [*table.columns] == ns.CLASS_NAMES
+            np.testing.assert_allclose(table, [[row[0] for row in rows]])
+        best, worst = np.argmax(rows, axis=0)[0], np.argmin(rows, axis=0)[0]
+        parts += [best, *rows[best], worst, *rows[worst]]
+    assert_in_order(run.answer(section), *parts[:8])
+    assert_in_order(run.printed[section], *parts)
 
 
 def test_linear_and_logistic_regression_have_no_gradient_left(ns):
@@ -155,15 +171,20 @@ def test_accuracies_beside_scikit_learn(run, ns):
     ):
         parts += [accuracy_of(scores_of(x), y) for x, y in (ns.train, ns.test)]
     assert_in_order(run.answer("1.11"), *parts)
+    (table,) = run.tables("1.11")
+    columns = [name for word in ("training", "test") for name in table if word in name]
+    assert table[columns].to_numpy().ravel().tolist() == pytest.approx(parts)
 
 
-def test_half_the_best_batch_size_and_rate_are_tried_with_the_same_seed(run, ns):
-    best, beyond = ns.mlp_runs.iloc[0], ns.beyond_run.model
-    halved = {name: best[name] / 2 for name in ("batch_size", "learning_rate")}
-    assert_fit(run, ns, beyond, seed=best["seed"], **ns.mlp_fixed, **halved)
-    models = best["model"], beyond
-    accuracies = [accuracy(model, ns.validation) for model in models]
-    parts = "best pair", accuracies[0], "both halved", accuracies[1]
+def test_half_the_best_batch_size_and_rate_are_tried_with_the_same_seeds(run, ns):
+    pairs = zip(ns.mlp_runs.iloc, ns.halved_trials.iloc, strict=True)
+    for best, trial in pairs:
+        halved = {name: best[name] / 2 for name in ("batch_size", "learning_rate")}
+        assert_fit(run, ns, trial["model"], seed=best["seed"], **ns.mlp_fixed, **halved)
+    parts = []
+    for name, runs in ("grid:", ns.mlp_runs), ("halved:", ns.halved_trials):
+        accuracies = [accuracy(model, ns.validation) for model in runs["model"]]
+        parts += [name, *mean_and_std(accuracies)]
     assert_in_order(run.printed["3.4"], *parts)
 
 
@@ -190,11 +211,19 @@ def test_smaller_sets_have_the_chosen_settings_and_differ_by_seed(run, ns, quest
 
 
 def test_accuracy_by_percentage_is_measured_on_the_test_set(run, ns, question):
-    parts = []
+    """Question 1 has a table: in training, of each model on its own images."""
+    parts, tables = [], run.tables(question.sections[3])
+    assert len(tables) == (question.sections[3] == "1.13")
     for percentage, trials in question.subsets.groupby("percentage"):
-        accuracies = [accuracy(model, ns.test) for model in trials["model"]]
+        own = [run.fit_of(model)["train"] for model in trials["model"]]
+        for name, datasets in ("training", own), ("test", 3 * [ns.test]):
+            accuracies = [*map(accuracy, trials["model"], datasets)]
+            mean, std = mean_and_std(accuracies)
+            for table in tables:
+                (text,) = table.filter(like=name).loc[percentage]
+                assert text == f"{mean:.2f} ± {std:.2f}"
         assert trials["test_accuracy"].tolist() == pytest.approx(accuracies)
-        parts += [percentage, float(np.mean(accuracies))]
+        parts += [percentage, mean]
     assert parts[::2] == [10, 20, 50, 100]
     assert_in_order(run.answer(question.sections[3]), *parts)
     assert trials["model"].tolist() == question.runs["model"].tolist()  # of 100%

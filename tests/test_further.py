@@ -2,7 +2,6 @@
 it answers on page 1. Delete this file with the chapter."""
 
 from base64 import b64decode
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from reader import Section
 from references import (
     GEOMETRIES,
     GEOMETRY,
+    accuracy,
     assert_convolves,
     assert_in_order,
     assert_layer_gradients,
@@ -19,7 +19,7 @@ from references import (
     wilson_interval,
 )
 from scipy.ndimage import map_coordinates
-from scipy.stats import norm
+from scipy.stats import binom, norm
 
 
 @pytest.mark.parametrize(("k", "stride", "padding", "dilation"), GEOMETRIES)
@@ -31,10 +31,6 @@ def test_the_fast_layer_agrees_with_scipy(nb, rng, k, stride, padding, dilation)
 def test_gradients_of_the_fast_layer(nb, rng, geometry):
     layer = nb.Fast_Convolution_Layer(2, 3, 2, rng=rng, dtype=np.float64, **geometry)
     assert_layer_gradients(nb, layer, (2, 2, 6, 5), rng)
-
-
-def test_gradients_of_flatten(nb, rng):
-    assert_layer_gradients(nb, nb.Flatten(), (4, 3, 2, 5), rng)
 
 
 def test_gradients_of_the_convnet(nb, rng):
@@ -80,14 +76,10 @@ def test_displacements_are_sums_of_bumps_an_affine_part_and_a_shift(nb):
     np.testing.assert_array_equal(fields[36:], [steps.T, steps, np.ones((28, 28))])
 
 
-def test_displacements_are_as_large_as_the_text_says(nb, rng, monkeypatch):
-    """Coefficients of bumps are normal, of the others uniform."""
-    warp = Mock(side_effect=lambda images, displacement: images)
-    monkeypatch.setattr(nb, "warp", warp)
-    monkeypatch.setattr(nb, "displacement_basis", lambda: np.eye(39, dtype=np.float32))
-    x = np.zeros((5000, 784), np.float32)
-    [*nb.distorted_minibatch(x, np.zeros(5000), 5000, rng)]
-    coefficients = warp.call_args.args[1].reshape(-1, 39)
+def test_displacements_have_random_coefficients(nb, rng):
+    """Those of bumps are normal, of the others uniform."""
+    basis = np.eye(39, dtype=np.float32)
+    coefficients = nb.random_displacements(5000, rng, basis).reshape(-1, 39)
     bumps, others = coefficients[:, :36], coefficients[:, 36:]
     np.testing.assert_allclose(bumps.std(axis=0), 1.2, rtol=0.05)
     assert np.abs(bumps).max() > 3 * 1.2
@@ -113,28 +105,43 @@ def test_networks_are_trained_on_distorted_digits(run, ns, name, kind):
     model = getattr(ns, f"{name}_run").model
     assert type(model).__name__ == kind
     expected = {"train": ns.train, "batches": ns.distorted_minibatch}
-    expected |= getattr(ns, name)
+    expected |= getattr(ns, f"{name}_settings")
     arguments = run.fit_of(model)
     assert all(arguments[key] is value for key, value in expected.items())
 
 
-def test_accuracies_are_printed_of_all_validation_images(run, ns):
-    wide, convnet = run.calls_in("evaluate", "further-train")[-2:]
-    assert wide.arguments["dataset"] is convnet.arguments["dataset"] is ns.validation
+def test_accuracies_of_all_training_and_validation_images_are_printed(run, ns):
+    models, sets = (ns.wide_run.model, ns.convnet_run.model), (ns.train, ns.validation)
+    parts = [accuracy(model, dataset) for model in models for dataset in sets]
+    assert_in_order(run.printed["6.2"], "MLP", *parts[:2], "ConvNet", *parts[2:])
 
 
 @pytest.fixture
-def intervals(ns):
-    """Test accuracy, low and high in % of each model in the last figure."""
+def correct(ns):
+    """For each model in the last figure, which test images it gets right."""
     networks = ns.softmax_model, ns.mlp_model, ns.wide_run.model, ns.convnet_run.model
     scores = [ns.one_hot_model.predict(ns.test.x)]
     scores += [network.forward(ns.test.x) for network in networks]
-    return [wilson_interval(s.argmax(axis=1) == ns.test.y) for s in scores]
+    return [s.argmax(axis=1) == ns.test.y for s in scores]
+
+
+@pytest.fixture
+def intervals(correct):
+    """Test accuracy, low and high in % of each model in the last figure."""
+    return [*map(wilson_interval, correct)]
 
 
 def test_the_two_best_models_are_answered(run, intervals):
     (section,) = {call.section for call in run.calls_in("show", "staircase")}
     assert_in_order(run.answer(section), *intervals[3], *intervals[4])
+
+
+def test_the_two_best_models_are_compared_in_pairs(run, correct):
+    """Exact McNemar test: a fair coin for each image that only one gets right."""
+    *_, wide, convnet = correct
+    won, n = sum(convnet & ~wide), sum(convnet ^ wide)
+    p = min(1, 2 * binom.cdf(min(won, n - won), n, 0.5))
+    assert_in_order(run.printed["6.2"], "only one", n, won, f"{p:.3f}")
 
 
 def test_the_figure_of_test_errors(run, ns, intervals):

@@ -1,14 +1,8 @@
-"""Layers, MLP, L2 loss: gradients against finite differences; initial weights."""
+"""Layers and MLP: gradients against finite differences; initial weights."""
 
 import numpy as np
 import pytest
-from references import (
-    GEOMETRY,
-    assert_gradient,
-    assert_layer_gradients,
-    assert_network_gradients,
-    patches_by_loop,
-)
+from references import GEOMETRY, assert_layer_gradients, assert_network_gradients
 
 LAYERS = {  # name: (class, sizes, options, shape of the input)
     "ReLU": ("ReLU", (), {}, (2, 3, 4, 5)),
@@ -50,18 +44,3 @@ def test_initial_weights_are_normal_with_their_standard_deviation(nb, kind):
 def test_gradients_of_the_mlp(nb, rng):
     mlp = nb.MLP(5, 6, 3, rng=rng, dtype=np.float64)
     assert_network_gradients(nb, mlp, rng.standard_normal((8, 5)), rng, lam=0.2)
-
-
-def test_gradient_of_the_l2_distance(nb, rng):
-    target, output = rng.standard_normal((2, 3, 4))
-    l2, distance = nb.L2_loss(), lambda: np.linalg.norm(output - target)
-    assert l2.forward(target, output) == pytest.approx(distance())
-    numerical = nb.numerical_gradient(distance, output)
-    assert_gradient(l2.backward(), numerical)
-    assert_gradient(l2.backward(output_grad=-5.0), -5 * numerical)
-
-
-def test_patches_are_what_a_filter_reads(nb, rng):
-    images = rng.random((2, 3, 5, 6))
-    expected = patches_by_loop(images, 4)
-    np.testing.assert_array_equal(nb.extract_patches(images, 4), expected)

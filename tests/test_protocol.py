@@ -1,21 +1,12 @@
 """Which images train, which are used for choices, and where the test set is used."""
 
-import pytest
 from reader import code_cells, names_in
 
 # Sections of Questions 1 and 3 that show or report results on the test set
 REPORT = {"1.1", "1.9", "1.10", "1.11", "1.13", "3.5", "3.7", "3.9"}
 TEST_NAMES = {"test", "model_correct", "softmax_predictions", "softmax_correct"}
-TEST_NAMES |= {"mlp_predictions", "mlp_correct"}
-
-
-@pytest.fixture(scope="module")
-def may_use_test_set(run):
-    """Is a cell in a section that reports, or after the last training?"""
-    ids = [cell_id for _, cell_id, _ in code_cells()]
-    last_training = max(ids.index(call.cell_id) for call in run.calls["fit"])
-    after = ids[last_training + 1 :]
-    return lambda section, cell_id: section in REPORT or cell_id in after
+TEST_NAMES |= {"mlp_predictions", "mlp_correct", "softmax_classes", "mlp_classes"}
+TEST_NAMES |= {"softmax_subsets", "mlp_subsets", "acc"}
 
 
 def labels_by_image(dataset):
@@ -23,19 +14,13 @@ def labels_by_image(dataset):
     return {x.tobytes(): y for x, y in zip(dataset.x, dataset.y, strict=True)}
 
 
-def test_the_test_set_is_used_only_where_results_are_reported(may_use_test_set):
-    for section, cell_id, source in code_cells():
+def test_the_test_set_is_used_only_where_results_are_reported(run):
+    """Or after the last training."""
+    ids = [cell_id for _, cell_id, _ in code_cells()]
+    last_training = max(ids.index(call.cell_id) for call in run.calls["fit"])
+    for section, cell_id, source in code_cells()[: last_training + 1]:
         if names_in(source) & TEST_NAMES and "def load_mnist" not in source:
-            assert may_use_test_set(section, cell_id), f"cell {cell_id}"
-
-
-def test_models_are_evaluated_on_test_images_only_where_results_are_reported(
-    run, ns, may_use_test_set
-):
-    test_images = labels_by_image(ns.test)
-    for call in run.calls["evaluate"]:
-        if call.arguments["dataset"].x[0].tobytes() in test_images:
-            assert may_use_test_set(call.section, call.cell_id), f"cell {call.cell_id}"
+            assert section in REPORT, f"cell {cell_id}"
 
 
 def test_fits_use_training_images_with_their_labels(run, ns):

@@ -14,17 +14,17 @@ SHEET = """\
 2: random mini-batches, other ones in each epoch | 1.2 | prints | epoch 1 [ & epoch 2 [
 3: normal initial weights; try other sigma; Xavier | 1.7 | prints | 0.001 & Xavier & 0.3
 4: forward gives the scores | 1.5 | prints | loss 2.3 & log 10
-5: backward | 1.4 | prints | loss w.r.t. W & penalty w.r.t. W & relative error
+5: backward | 1.4 | prints | loss w.r.t. W & ‖W‖² w.r.t. W & relative error
 6: softmax loss | 1.4 | prints | loss w.r.t. scores & relative error
 7: utilities for the accuracy | 1.5 | prints | loss & accuracy
 8: the trainer | 1.6 | prints | after 8400 steps
 9: log of training loss and accuracy | 1.6 | prints | epoch 10: training loss
 10: plot of training loss and accuracy | 1.6 | figures | loss and accuracy & training
 11: the accuracy on the validation set | 1.6 | prints | validation accuracy
-12: the best lambda; over-fitting | 1.8 | prints | best: λ & overfitting & gap
+12: the best lambda; over-fitting | 1.8 | prints | Best λ & overfitting & gap
 13: plot of the hyperparameters | 1.8 | figures | validation accuracy
-13: table of the hyperparameters | 1.8 | prints | accuracy % & gap points & ±
-14: performance on the MNIST test set | 1.9 | prints | test accuracy & 95% CI
+13: table of the hyperparameters | 1.8 | prints | validation accuracy & gap & ±
+14: performance on the MNIST test set | 1.9 | prints | Test accuracy & 95% CI
 15: best and worst class, and all | 1.10 | prints | best class: & worst class: & (%)
 16, 17: scikit-learn's linear classifier | 1.11 | prints | ours & LinearRegression
 18: additional observations | 1.12 | text | Overfitting
@@ -39,11 +39,11 @@ SHEET = """\
 28: a two-layer MLP made of these | 3.2 | prints | W1 & b1 & W2 & b2 & relative error
 29: train it with Question 1's functions | 3.4 | prints | training loss & accuracy
 30: plot its training loss and accuracy | 3.5 | figures | loss and accuracy & training
-31: its accuracy on the validation set | 3.5 | prints | validation accuracy
-32: best rate and batch size | 3.4 | prints | best: batch size & learning rate
+31: its accuracy on the validation set | 3.5 | prints | Validation accuracy
+32: best rate and batch size | 3.4 | prints | Best batch size & learning rate
 32: plot | 3.4 | figures | validation accuracy
-32: table | 3.4 | prints | accuracy % & gap points & ±
-33: the MLP on the MNIST test set | 3.5 | prints | test accuracy & 95% CI
+32: table | 3.4 | prints | validation accuracy & gap & ±
+33: the MLP on the MNIST test set | 3.5 | prints | Test accuracy & 95% CI
 34: its best and worst class | 3.7 | prints | best class: & worst class:
 35: additional observations | 3.8 | text | overfitting
 36: bonus: plot | 3.9 | figures | est accuracy vs. percentage of training data & MLP

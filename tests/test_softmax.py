@@ -51,6 +51,7 @@ def test_load_mnist_names_a_file_that_is_missing(nb, tmp_path):
 
 @pytest.mark.parametrize("batch_size", [1, 4, 23, 24])
 def test_minibatches_have_every_sample_once_with_its_label(nb, rng, batch_size):
+    """In another order in the next epoch."""
     x, y = rng.random((23, 2, 3), dtype=np.float32), np.arange(23)
     batches = list(nb.get_minibatch(x, y, batch_size, rng))
     full, rest = divmod(23, batch_size)
@@ -59,6 +60,8 @@ def test_minibatches_have_every_sample_once_with_its_label(nb, rng, batch_size):
     all_x, all_y = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
     assert sorted(all_y) == [*range(23)]
     np.testing.assert_array_equal(all_x, x[all_y])
+    next_y = np.concatenate([y for _, y in nb.get_minibatch(x, y, batch_size, rng)])
+    assert next_y.tolist() != all_y.tolist()
 
 
 @pytest.mark.parametrize(

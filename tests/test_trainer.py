@@ -7,6 +7,7 @@ from functools import partial
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 from references import accuracy_of, loss_of
 from scipy import special
@@ -64,6 +65,19 @@ def test_fit_agrees_with_a_plain_loop(nb, make_model, datasets, lam, seed):
     assert run.validation_accuracy == rows[-1][-1]
 
 
+def test_the_log_has_means_over_the_images_that_were_seen(nb, make_model, datasets):
+    """The generator drops the last batch, and there are no steps, for the rate is 0."""
+    batches = lambda *args: itertools.islice(nb.get_minibatch(*args), 2)  # noqa: E731
+    settings = SHORT | {"learning_rate": 0, "batches": batches}
+    log = nb.fit(make_model, *datasets, 7, **settings).log
+    rng = np.random.default_rng(7)
+    W = make_model(rng=rng).W
+    seen = zip(*batches(*datasets[0], 4, rng), strict=True)
+    x, y = (np.concatenate(arrays) for arrays in seen)
+    expected = loss_of(x @ W, y), accuracy_of(x @ W, y)
+    np.testing.assert_allclose(log.loc[1, nb.LOG_COLUMNS[:2]], expected)
+
+
 @pytest.mark.parametrize(("rate", "lam"), [(50, 0.1), (1e20, 0), (1e20, 0.1)])
 def test_a_diverging_run_stops_and_has_no_accuracies(nb, rng, rate, lam):
     """Without an error or a warning."""
@@ -97,6 +111,13 @@ def test_select_best_has_the_best_mean_validation_accuracy(nb, accuracies):
     assert [type(value) for value in settings.values()] == [int, int]
 
 
+def test_select_best_of_a_single_setting(nb):
+    trials = {"lam": [0, 1, 0, 1], "validation_accuracy": [80.0, 91, 82, 93]}
+    settings, runs = nb.select_best(pd.DataFrame(trials), {"lam": [0, 1]})
+    assert settings == {"lam": 1}
+    assert [*runs["validation_accuracy"]] == [91, 93]
+
+
 def test_runs_are_the_same_in_parallel(nb, rng):
     """To the last bit: the log ends with the loss of the final weights."""
     data = nb.Dataset(rng.random((600, 784), np.float32), rng.integers(0, 10, 600))
@@ -119,18 +140,3 @@ def test_blas_has_one_thread_in_a_parallel_call(nb):
     for pools in nb.run_parallel([joblib.delayed(threadpool_info)()] * 4, ""):
         blas = [pool for pool in pools if pool["user_api"] == "blas"]
         assert blas and {pool["num_threads"] for pool in blas} == {1}
-
-
-def test_fit_subset_draws_its_images_and_trains_with_its_seed(nb, make_model, datasets):
-    subsets = []
-
-    def batches(x, y, *args):
-        subsets.append(nb.Dataset(x, y))
-        return nb.get_minibatch(x, y, *args)
-
-    settings, (train, validation) = SHORT | {"batches": batches}, datasets
-    run = nb.fit_subset(make_model, train, validation, 7, percentage=40, **settings)
-    images, first = ({*map(tuple, x)} for x in (subsets[0].x, train.x[:4]))
-    assert len(images) == 4 and images != first  # of 10, at random
-    expected = nb.fit(make_model, subsets[0], validation, 7, **settings)
-    np.testing.assert_allclose(run.model.W, expected.model.W, rtol=1e-12)
