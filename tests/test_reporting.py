@@ -75,7 +75,7 @@ def test_show_percentages_draws_means_over_the_seeds(nb, shown):
 def test_tile_k_of_show_images_is_image_k(nb, rng, channels):
     """Five images of 4 × 6 pixels in rows of three, from the top left."""
     images = rng.random((5, 4, 6, *channels))
-    fig, ax = plt.subplots()
+    _, ax = plt.subplots()
     nb.show_images(images, "title", 3, ax=ax)
     picture = ax.images[0].get_array()
     height, width = picture.shape[0] // 2, picture.shape[1] // 3
@@ -83,7 +83,6 @@ def test_tile_k_of_show_images_is_image_k(nb, rng, channels):
     for k, image in enumerate(images):
         y, x = k // 3 * height + top, k % 3 * width + left
         np.testing.assert_array_equal(picture[y : y + 4, x : x + 6], image)
-    plt.close(fig)
 
 
 @pytest.mark.parametrize(
