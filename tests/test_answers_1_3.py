@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from reader import read_notebook, read_sections
 from references import accuracy, accuracy_of, assert_in_order, loss_of, wilson_interval
 from scipy.special import softmax
 
@@ -123,11 +122,6 @@ def test_the_first_chosen_run_is_evaluated_on_the_test_set(run, ns, question):
     accuracies.append(accuracy(question.model, ns.validation))
     for text in run.answer(question.sections[1]), run.printed[question.sections[1]]:
         assert_in_order(text, *accuracies)
-
-
-def test_the_mlp_has_the_units_of_the_table_of_shapes(ns):
-    units = len(ns.mlp_model.layers[0].b)
-    assert f"{units}" in read_sections(read_notebook())["3.2"].source("markdown")
 
 
 def test_best_and_worst_class(run, ns, question):

@@ -20,6 +20,14 @@ def test_gradients_at_the_points_of_the_sheet(run, ns, point):
     assert [*table.loc[str(point), "numerical"]] == shown
 
 
+def test_gradients_of_small_graphs_and_of_func_are_printed(run):
+    """Of (x + y) z at (1, 2, 4), of x x + x at 3, and of f where no gradient is 0."""
+    parts = "12", "'x': 4.0", "'y': 4.0", "'z': 3.0", "slope at 3: 7.0"
+    assert_in_order(run.printed["2.1"], *parts)
+    numbers = re.findall(r"-?\d\.\d+", run.printed["2.3"])
+    assert [*map(float, numbers)] == pytest.approx([*map(float, exact(2.25, 4, 1)[2:])])
+
+
 def descend(quadratic, kind, n_steps):
     """All errors delta (20, 75), before each step and at the end."""
     A, inverse = quadratic.A, np.linalg.inv(quadratic.A)

@@ -9,11 +9,9 @@ from load_definitions import ROOT
 from reader import Section
 from references import (
     GEOMETRIES,
-    GEOMETRY,
     accuracy,
     assert_convolves,
     assert_in_order,
-    assert_layer_gradients,
     assert_network_gradients,
     conv2d_by_scipy,
     wilson_interval,
@@ -25,12 +23,6 @@ from scipy.stats import binom, norm
 @pytest.mark.parametrize(("k", "stride", "padding", "dilation"), GEOMETRIES)
 def test_the_fast_layer_agrees_with_scipy(nb, rng, k, stride, padding, dilation):
     assert_convolves(nb.Fast_Convolution_Layer, rng, k, stride, padding, dilation)
-
-
-@pytest.mark.parametrize("geometry", [{}, GEOMETRY], ids=["plain", "strided"])
-def test_gradients_of_the_fast_layer(nb, rng, geometry):
-    layer = nb.Fast_Convolution_Layer(2, 3, 2, rng=rng, dtype=np.float64, **geometry)
-    assert_layer_gradients(nb, layer, (2, 2, 6, 5), rng)
 
 
 def test_gradients_of_the_convnet(nb, rng):
@@ -114,6 +106,8 @@ def test_accuracies_of_all_training_and_validation_images_are_printed(run, ns):
     models, sets = (ns.wide_run.model, ns.convnet_run.model), (ns.train, ns.validation)
     parts = [accuracy(model, dataset) for model in models for dataset in sets]
     assert_in_order(run.printed["6.2"], "MLP", *parts[:2], "ConvNet", *parts[2:])
+    calls = run.calls_in("evaluate", "further-train")[-2:]  # not a part of the set
+    assert all(call.arguments["dataset"] is ns.validation for call in calls)
 
 
 @pytest.fixture

@@ -73,10 +73,12 @@ def test_show_percentages_draws_means_over_the_seeds(nb, shown):
 
 @pytest.mark.parametrize("channels", [(), (3,)], ids=["grey", "colour"])
 def test_tile_k_of_show_images_is_image_k(nb, rng, channels):
-    """Five images of 4 × 6 pixels in rows of three, from the top left."""
+    """Five images of 4 × 6 pixels in rows of three, from the top left, with labels."""
     images = rng.random((5, 4, 6, *channels))
     _, ax = plt.subplots()
-    nb.show_images(images, "title", 3, ax=ax)
+    nb.show_images(images, "title", 3, ["c", "a", "b"], ["z", "y"], ax)
+    labels = [*ax.get_xticklabels(), *ax.get_yticklabels()]
+    assert [label.get_text() for label in labels] == ["c", "a", "b", "z", "y"]
     picture = ax.images[0].get_array()
     height, width = picture.shape[0] // 2, picture.shape[1] // 3
     top, left = (height - 4) // 2, (width - 6) // 2  # of an image in its tile
