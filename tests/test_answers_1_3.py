@@ -171,6 +171,9 @@ def test_accuracies_beside_scikit_learn(run, ns):
 
 
 def test_half_the_best_batch_size_and_rate_are_tried_with_the_same_seeds(run, ns):
+    """After a first run of the MLP."""
+    (first,) = run.calls_in("fit", "q3-first-training")
+    assert first.arguments["make_model"] is ns.make_mlp
     pairs = zip(ns.mlp_runs.iloc, ns.halved_trials.iloc, strict=True)
     for best, trial in pairs:
         halved = {name: best[name] / 2 for name in ("batch_size", "learning_rate")}
@@ -182,13 +185,15 @@ def test_half_the_best_batch_size_and_rate_are_tried_with_the_same_seeds(run, ns
     assert_in_order(run.printed["3.4"], *parts)
 
 
-def test_each_layer_multiplies_the_signal_by_its_gain_over_root_2(ns):
+def test_each_layer_multiplies_the_signal_by_its_gain_over_root_2(run, ns):
     """The root mean square, from the images to the tenth layer with ReLU."""
     measured, gains = ns.signal_rms.to_numpy(), np.array([[2], [2**0.5], [1]])
     pixels = ns.validation.x[:500].astype(float)
     expected = np.sqrt(np.mean(pixels**2)) * (gains / 2**0.5) ** np.arange(11)
     np.testing.assert_allclose(measured[:, 0], expected[:, 0], rtol=1e-5)
     np.testing.assert_allclose(measured, expected, rtol=0.15)
+    (table,) = run.tables("3.3")
+    np.testing.assert_allclose(table, measured[:, [0, *table.columns[1:]]])
 
 
 def test_smaller_sets_have_the_chosen_settings_and_differ_by_seed(run, ns, question):

@@ -44,20 +44,23 @@ def descend(quadratic, kind, n_steps):
     return deltas
 
 
-def test_the_given_layer_and_the_start(ns, quadratic):
+def test_the_given_layer_and_the_start(run, ns, quadratic):
     n_images, n_filters, height, width = ns.target.shape
     expected = (quadratic.patches @ quadratic.W0.T).reshape(n_images, height, width, -1)
     np.testing.assert_allclose(ns.target, expected.transpose(0, 3, 1, 2), atol=1e-12)
     assert (n_images, n_filters) == (100, 20)
+    assert_in_order(run.printed["5.2"], "norm", f"{np.linalg.norm(expected):.0f}")
     evenly_spaced = np.linspace(-1, 1, ns.W_start.size)
     np.testing.assert_allclose(np.sort(ns.W_start.ravel()), evenly_spaced, atol=0.1)
 
 
 @pytest.mark.parametrize(("kind", "n"), [("L", 100), ("plain", 100), ("halving", 10)])
-def test_descents_are_those_of_the_quadratic_form(ns, quadratic, kind, n):
+def test_descents_are_those_of_the_quadratic_form(run, ns, quadratic, kind, n):
     deltas, log = descend(quadratic, kind, n), getattr(ns, f"{kind}_log")
     expected = [measures(quadratic, delta) for delta in deltas]
     np.testing.assert_allclose(log, expected, rtol=1e-5, atol=1e-7)
+    for table in run.tables({"L": "5.3", "plain": "5.5"}.get(kind)):
+        np.testing.assert_allclose(table, np.array(expected)[table.index], rtol=1e-5)
     if kind != "L":  # whose loop keeps only the log
         filters = np.stack(getattr(ns, f"{kind}_filters")) - ns.W0
         np.testing.assert_allclose(filters.reshape(n + 1, 20, 75), deltas, atol=1e-9)
@@ -141,5 +144,6 @@ def test_predicted_errors_and_steps(run, ns, quadratic, spectrum):
 
     output, weight = errors(10_000)
     assert errors(ns.needed)[1] < 0.01 <= errors(ns.needed - 1)[1]
-    parts = "predicted", f"{output:.3f}", f"{weight:.2f}", f"{ns.needed:,}"
+    condition = f"condition number {eigenvalues[0] / eigenvalues[-1]:.2g}"
+    parts = condition, f"{output:.3f}", f"{weight:.2f}", f"{ns.needed:,}"
     assert_in_order(run.printed["5.5"], *parts)

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import time
 from functools import partial
 
 import joblib
@@ -128,12 +127,6 @@ def test_runs_are_the_same_in_parallel(nb, rng):
         expected = train_mlp(seed)
         assert run.log.equals(expected.log)
         assert run[2:] == expected[2:]  # the accuracies
-
-
-def test_parallel_results_are_in_the_order_of_the_calls(nb):
-    sleep = joblib.delayed(lambda seconds: time.sleep(seconds) or seconds)
-    naps = [1.5, 0, 0.1, 0.2]
-    assert nb.run_parallel([sleep(nap) for nap in naps], "") == naps
 
 
 def test_blas_has_one_thread_in_a_parallel_call(nb):
