@@ -171,7 +171,6 @@ def test_accuracies_beside_scikit_learn(run, ns):
 
 
 def test_half_the_best_batch_size_and_rate_are_tried_with_the_same_seeds(run, ns):
-    """After a first run of the MLP."""
     (first,) = run.calls_in("fit", "q3-first-training")
     assert first.arguments["make_model"] is ns.make_mlp
     pairs = zip(ns.mlp_runs.iloc, ns.halved_trials.iloc, strict=True)

@@ -104,7 +104,6 @@ def test_the_run_on_L_goes_on(run, quadratic):
 
 @pytest.mark.parametrize("beta", [0.99, 0.999])
 def test_steps_with_momentum(run, quadratic, beta):
-    """Each step is the last one times beta, and the gradient's."""
     delta, step, n_steps = quadratic.start, 0, 0
     while np.linalg.norm(delta) >= 0.01 * np.linalg.norm(quadratic.W0):
         step = beta * step - delta @ quadratic.A / quadratic.largest

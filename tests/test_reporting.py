@@ -59,16 +59,18 @@ def test_show_log_draws_each_column_over_the_epochs(nb, shown):
             np.testing.assert_array_equal(line.get_ydata(), log[f"{name} {quantity}"])
 
 
-def test_show_percentages_draws_means_over_the_seeds(nb, shown):
+def test_show_percentages_draws_means_and_deviations_over_the_seeds(nb, shown):
     trials = pd.DataFrame({"percentage": [50, 10, 50, 10]})
     first = trials.assign(test_accuracy=[95.0, 80, 97, 84])
     second = trials.assign(test_accuracy=[99.0, 90, 99, 91])
     nb.show_percentages({"first": first, "second": second})
     (ax,) = shown.figures[0].axes
-    rows = ("first", [82, 96]), ("second", [90.5, 99])
-    for bars, (label, means) in zip(ax.containers, rows, strict=True):
+    rows = ("first", [82, 96], [8, 2]), ("second", [90.5, 99], [0.5, 0])
+    for bars, (label, means, variances) in zip(ax.containers, rows, strict=True):
         assert bars.get_label() == label
         np.testing.assert_allclose(bars[0].get_xydata().T, [[10, 50], means])
+        ends = np.array(bars[2][0].get_segments())[:, :, 1]
+        np.testing.assert_allclose((np.ptp(ends, axis=1) / 2) ** 2, variances)
 
 
 @pytest.mark.parametrize("channels", [(), (3,)], ids=["grey", "colour"])

@@ -22,13 +22,13 @@ SHEET = """\
 10: plot of training loss and accuracy | 1.6 | figures | loss and accuracy & training
 11: the accuracy on the validation set | 1.6 | prints | validation accuracy
 12: the best lambda; over-fitting | 1.8 | prints | Best λ & overfitting & gap
-13: plot of the hyperparameters | 1.8 | figures | validation accuracy
+13: plot of the hyperparameters | 1.8 | figures | validation & accuracy
 13: table of the hyperparameters | 1.8 | prints | validation accuracy & gap & ±
 14: performance on the MNIST test set | 1.9 | prints | Test accuracy & 95% CI
 15: best and worst class, and all | 1.10 | prints | best class: & worst class: & (%)
 16, 17: scikit-learn's linear classifier | 1.11 | prints | ours & LinearRegression
 18: additional observations | 1.12 | text | Overfitting
-19: bonus: plot | 1.13 | figures | est accuracy vs. percentage of training data
+19: bonus: plot | 1.13 | figures | est & accuracy & percentage
 19: bonus: table | 1.13 | prints | percentage & test (%)
 20: a class for each node | 2.2 | prints | Add & Divide & CosPi & SinPi & Sigmoid & Log
 21: Func | 2.3 | prints | gradients: [
@@ -41,12 +41,12 @@ SHEET = """\
 30: plot its training loss and accuracy | 3.5 | figures | loss and accuracy & training
 31: its accuracy on the validation set | 3.5 | prints | Validation accuracy
 32: best rate and batch size | 3.4 | prints | Best batch size & learning rate
-32: plot | 3.4 | figures | validation accuracy
+32: plot | 3.4 | figures | validation & accuracy
 32: table | 3.4 | prints | validation accuracy & gap & ±
 33: the MLP on the MNIST test set | 3.5 | prints | Test accuracy & 95% CI
 34: its best and worst class | 3.7 | prints | best class: & worst class:
 35: additional observations | 3.8 | text | overfitting
-36: bonus: plot | 3.9 | figures | est accuracy vs. percentage of training data & MLP
+36: bonus: plot | 3.9 | figures | est & accuracy & percentage & MLP
 36: bonus: its numbers | 3.9 | prints | 10%: & 20%: & 50%: & 100%:
 37: the layer | 4.3 | prints | stride 2, padding 1, dilation 2
 38: forward | 4.4 | prints | agree with SciPy
@@ -54,7 +54,7 @@ SHEET = """\
 40, 42: set_weights; filters for Gaussian blurring | 4.4 | figures | Gaussian filters
 41: load CIFAR-10 into an array | 4.1 | prints | (1000, 3, 32, 32)
 43: the output for the first 5 images | 4.4 | prints | First 5 & (5, 3, 32, 32)
-44: show the input and the output | 4.4 | figures | before and after
+44: show the input and the output | 4.4 | figures | images & blur
 45: Gaussian blurring of 10 random images | 4.4 | prints | 10 random & (10, 3, 32, 32)
 46: C0_weights.npy, as the weights of C_0 | 5.2 | prints | weights (20, 3, 5, 5)
 46: the 20 filters | 5.7 | figures | filters
