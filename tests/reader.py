@@ -10,8 +10,8 @@ from load_definitions import NOTEBOOK
 
 
 @dataclass
-class Section:
-    """Cells of the notebook."""
+class Cells:
+    """Some cells of the notebook: a section, or others."""
 
     cells: list
 
@@ -45,14 +45,14 @@ def read_notebook(path=NOTEBOOK):
 
 
 def read_sections(notebook):
-    """Return {"1.10", or a heading that has no number: its Section}.
+    """Return {"1.10", or a heading that has no number: the section's Cells}.
 
     "page 1" is everything before the second heading."""
-    sections = {"page 1": Section([])}
+    sections = {"page 1": Cells([])}
     for cell in notebook.cells:
         heading = re.match(r"###? (\d+\.\d+|.+)", cell.source)
         if heading and cell.cell_type == "markdown":
-            sections[heading[1]] = Section([])
+            sections[heading[1]] = Cells([])
         [*sections.values()][-1].cells.append(cell)
     return sections
 

@@ -20,6 +20,7 @@ from reader import code_cells
 SHARE = 0.02  # 840 training images and 360 for validation
 N_TEST = 2000  # images
 RECORDED = "evaluate", "fit", "show", "show_images", "show_table"
+RECORDED += "show_log", "show_percentages", "show_tuning"
 
 
 class Call(NamedTuple):
@@ -33,15 +34,17 @@ class Call(NamedTuple):
 
 class SmallRun:
     """namespace: what the run leaves behind; printed: {section: text}; calls:
-    {function: its calls}."""
+    {function: its calls}; test_readers: {cell id: section} of the cells that read the
+    test set; test_names: the names that were bound to parts of it."""
 
     def __init__(self):
         self.namespace = {"__name__": "__main__"}
         self.printed = collections.defaultdict(str)
         self.calls = {name: [] for name in RECORDED}
+        self.test_readers, self.test_names = {}, set()
         replace = {  # name: function of what a cell has bound to it
             "SHARE": lambda share: SHARE,
-            "test": lambda test: type(test)(*(array[:N_TEST] for array in test)),
+            "test": self.watched,
             "load_cifar": lambda load_cifar: small_pictures,
             **dict.fromkeys(RECORDED, self.recorded),
         }
@@ -59,8 +62,55 @@ class SmallRun:
                 self.printed[self.section] += stdout.getvalue()
                 for name in replace.keys() & self.namespace.keys():
                     self.namespace[name] = replace.pop(name)(self.namespace[name])
+                if "test" not in replace:
+                    values = self.namespace.items()
+                    self.test_names |= {k for k, v in values if self.has_test_data(v)}
         self.cell_id = None
         assert not replace, f"the notebook does not define {sorted(replace)}"
+
+    def watched(self, test):
+        """The first images of the test set; each use of them is noted, also under
+        another name, as a default argument, by unpacking or by an index."""
+
+        def note():
+            if self.cell_id:
+                self.test_readers[self.cell_id] = self.section
+
+        class Watched(type(test)):
+            x = property(lambda self: self[0])
+            y = property(lambda self: self[1])
+
+            def __getitem__(self, key):
+                note()
+                return super().__getitem__(key)
+
+            def __iter__(self):
+                note()
+                return super().__iter__()
+
+        images, labels = (array[:N_TEST] for array in test)
+        self.test_arrays = images, labels
+        self.test_rows = {image.tobytes() for image in images}
+        self.watched_class = Watched
+        return Watched(images, labels)
+
+    def has_test_data(self, value):
+        """Is a value, or a part of it, a view of the test set or a copy of images?"""
+        if isinstance(value, self.watched_class):
+            return False  # its uses are noted
+        if isinstance(value, np.ndarray):
+            if any(np.may_share_memory(value, array) for array in self.test_arrays):
+                return True
+            rows = value if value.ndim == 2 and value.shape[1] == 784 else ()
+            return any(row.tobytes() in self.test_rows for row in rows)
+        if inspect.isfunction(value):
+            value = *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()
+        elif isinstance(value, functools.partial):
+            value = *value.args, *value.keywords.values()
+        elif isinstance(value, dict):
+            value = value.values()
+        parts = value if isinstance(value, (list, tuple, type({}.values()))) else ()
+        return any(map(self.has_test_data, parts))
 
     def recorded(self, function):
         """The function; each call is also noted."""

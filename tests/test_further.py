@@ -6,7 +6,7 @@ from base64 import b64decode
 import numpy as np
 import pytest
 from load_definitions import ROOT
-from reader import Section
+from reader import Cells
 from references import (
     GEOMETRIES,
     accuracy,
@@ -154,7 +154,7 @@ def test_the_figure_of_test_errors(run, ns, intervals):
 
 def test_readmes_picture_is_the_figure_of_test_errors(saved):
     (cell,) = [cell for cell in saved.cells if cell.id == "staircase"]
-    (png,) = Section([cell]).displayed("image/png")
+    (png,) = Cells([cell]).displayed("image/png")
     assert (ROOT / "docs" / "test_errors.png").read_bytes() == b64decode(png)
 
 

@@ -26,7 +26,7 @@ CALLS = {
     "name twice": lambda nb: nb.Graph({"x": (nb.Tanh(), "x")}).forward(x=1.0),
     "layer twice": lambda nb: nb.Network(2 * [nb.ReLU()]),
     "share": lambda nb: nb.load_mnist("data/mnist", share=1.5),
-    "all diverged": lambda nb: nb.select_best(pd.DataFrame(DIVERGED), ["lam"]),
+    "all diverged": lambda nb: nb.select_best(pd.DataFrame(DIVERGED), {"lam": [0, 1]}),
     "third setting": lambda nb: nb.show_tuning(pd.DataFrame(MIXED), "lam", "title"),
 }
 

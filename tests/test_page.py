@@ -4,7 +4,7 @@ import re
 
 from bs4 import BeautifulSoup
 from make_page import make_page
-from reader import Section
+from reader import Cells
 
 
 def test_the_page_is_complete_offline(saved):
@@ -18,7 +18,7 @@ def test_the_page_is_complete_offline(saved):
     targets = {tag["id"] for tag in page(id=True)}
     links = [a["href"] for a in page("a", href=True)]
     assert {link[1:] for link in links if link.startswith("#")} <= targets
-    headings = re.findall(r"(?m)^###? ", Section(saved.cells).source("markdown"))
+    headings = re.findall(r"(?m)^###? ", Cells(saved.cells).source("markdown"))
     assert len(page.nav("a")) == len(headings)
     assert all(img["alt"] and img["src"].startswith("data:") for img in page("img"))
     assert not page(["script", "link", "iframe", "object", "embed", "base"])

@@ -1,12 +1,14 @@
 """Which images train, which are used for choices, and where the test set is used."""
 
+import pytest
 from reader import code_cells, names_in
 
-# Sections of Questions 1 and 3 that show or report results on the test set
-REPORT = {"1.1", "1.9", "1.10", "1.11", "1.13", "3.5", "3.7", "3.9"}
+# Sections of Questions 1 and 3 that report results on the test set
+REPORT = {"1.9", "1.10", "1.11", "1.13", "3.5", "3.7", "3.9"}
+PARTS = {"data"}  # of 1.1's loop
 TEST_NAMES = {"test", "model_correct", "softmax_predictions", "softmax_correct"}
 TEST_NAMES |= {"mlp_predictions", "mlp_correct", "softmax_classes", "mlp_classes"}
-TEST_NAMES |= {"softmax_subsets", "mlp_subsets", "acc"}
+TEST_NAMES |= {"softmax_subsets", "mlp_subsets", "acc", *PARTS}
 
 
 def labels_by_image(dataset):
@@ -14,12 +16,27 @@ def labels_by_image(dataset):
     return {x.tobytes(): y for x, y in zip(dataset.x, dataset.y, strict=True)}
 
 
-def test_the_test_set_is_used_only_where_results_are_reported(run):
-    """Or after the last training."""
+@pytest.fixture(scope="module")
+def until_training_ends(run):
+    """(section, id, source) of all code cells to the last one that trains."""
     ids = [cell_id for _, cell_id, _ in code_cells()]
     last_training = max(ids.index(call.cell_id) for call in run.calls["fit"])
-    for section, cell_id, source in code_cells()[: last_training + 1]:
-        if names_in(source) & TEST_NAMES and "def load_mnist" not in source:
+    return code_cells()[: last_training + 1]
+
+
+def test_the_test_set_is_read_only_where_results_are_reported(run, until_training_ends):
+    """Or after the last training; under any name, as test.x or test.y or unpacked."""
+    ids = {cell_id for _, cell_id, _ in until_training_ends}
+    assert {run.test_readers[i] for i in ids & run.test_readers.keys()} == REPORT
+
+
+def test_no_name_is_bound_to_a_part_of_the_test_set(run):
+    assert run.test_names <= PARTS
+
+
+def test_what_comes_from_the_test_set_is_used_only_there(until_training_ends):
+    for section, cell_id, source in until_training_ends:
+        if names_in(source) & TEST_NAMES and cell_id not in ("q1-load", "q1-data"):
             assert section in REPORT, f"cell {cell_id}"
 
 

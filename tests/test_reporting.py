@@ -37,12 +37,13 @@ def test_show_tuning_has_means_and_gaps_over_the_seeds(nb, shown, capsys):
     assert "accuracy" in quantities[0] and "gap" in quantities[1]
     (ax,) = shown.figures[0].axes
     assert [label.get_text() for label in ax.get_xticklabels()] == ["0.1", "2.0"]
+    np.testing.assert_allclose(ax.get_xticks(), [0.1, 2])
     rows = ("0.5", [81, 92], 2 * [2**0.5]), ("0.0", [86, math.nan], [2**0.5])
     for bars, (label, means, stds) in zip(ax.containers, rows, strict=True):
         assert bars.get_label() == label
         line, _, (lengths,) = bars
         x, y = line.get_xydata().T
-        np.testing.assert_allclose(x, ax.get_xticks(), atol=0.2)
+        np.testing.assert_allclose(x, [0.1, 2], rtol=0.1)
         np.testing.assert_allclose(y, means)
         ends = [segment[:, 1] for segment in lengths.get_segments() if len(segment)]
         np.testing.assert_allclose(np.ptp(ends, axis=1) / 2, stds)
@@ -83,6 +84,8 @@ def test_tile_k_of_show_images_is_image_k(nb, rng, channels):
     assert [label.get_text() for label in labels] == ["c", "a", "b", "z", "y"]
     picture = ax.images[0].get_array()
     height, width = picture.shape[0] // 2, picture.shape[1] // 3
+    np.testing.assert_allclose(ax.get_xticks(), width * np.arange(0.5, 3) - 0.5)
+    np.testing.assert_allclose(ax.get_yticks(), height * np.arange(0.5, 2) - 0.5)
     top, left = (height - 4) // 2, (width - 6) // 2  # of an image in its tile
     for k, image in enumerate(images):
         y, x = k // 3 * height + top, k % 3 * width + left

@@ -12,7 +12,7 @@ from importlib.metadata import version
 import papermill
 import pytest
 from load_definitions import NOTEBOOK, ROOT, definition_source
-from reader import Section, read_answers, read_notebook, read_sections
+from reader import Cells, read_answers, read_notebook, read_sections
 
 SAVE = "run the notebook and save it, as in CONTRIBUTING.md"
 README = (ROOT / "README.md").read_text("utf-8")
@@ -26,7 +26,7 @@ def test_the_notebook_was_run_from_top_to_bottom(saved):
     code = [cell for cell in saved.cells if cell.cell_type == "code"]
     assert [c.execution_count for c in code] == [*range(1, len(code) + 1)], SAVE
     traces = r"/(home|root|tmp|Users)/|\\Users\\|object at 0x|Warning|\r"
-    for output in Section(saved.cells).outputs:
+    for output in Cells(saved.cells).outputs:
         data = output.get("data", {})
         texts = [text for kind, text in data.items() if kind.startswith("text/")]
         for text in [*texts, output.get("text", "")]:
@@ -38,7 +38,7 @@ def test_the_notebook_was_run_from_top_to_bottom(saved):
 def test_named_files_exist(saved):
     """In the notebook, README and other texts; files are named in links and code.
     Links to headings are tested with the page."""
-    whole = Section(saved.cells)
+    whole = Cells(saved.cells)
     text = "\n".join([whole.source("markdown"), *whole.displayed("text/markdown")])
     texts = {NOTEBOOK: text}
     for path in [*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/*.md")]:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 from load_definitions import ROOT
-from reader import Section, read_answers, read_notebook, read_sections
+from reader import Cells, read_answers, read_notebook, read_sections
 
 # item: what the sheet asks for | section | where the evidence is | words or code of it
 SHEET = """\
@@ -20,7 +20,7 @@ SHEET = """\
 8: the trainer | 1.6 | prints | after 8400 steps
 9: log of training loss and accuracy | 1.6 | prints | epoch 10: training loss
 10: plot of training loss and accuracy | 1.6 | figures | loss and accuracy & training
-11: the accuracy on the validation set | 1.6 | prints | validation accuracy
+11: the accuracy on the validation set | 1.6 | prints | Validation accuracy
 12: the best lambda; over-fitting | 1.8 | prints | Best λ & overfitting & gap
 13: plot of the hyperparameters | 1.8 | figures | validation & accuracy
 13: table of the hyperparameters | 1.8 | prints | validation accuracy & gap & ±
@@ -54,13 +54,13 @@ SHEET = """\
 40, 42: set_weights; filters for Gaussian blurring | 4.4 | figures | Gaussian filters
 41: load CIFAR-10 into an array | 4.1 | prints | (1000, 3, 32, 32)
 43: the output for the first 5 images | 4.4 | prints | First 5 & (5, 3, 32, 32)
-44: show the input and the output | 4.4 | figures | images & blur
-45: Gaussian blurring of 10 random images | 4.4 | prints | 10 random & (10, 3, 32, 32)
+44: show the input and the output | 4.4 | figures | First 5 images & blur
+45: Gaussian blurring of 10 random images | 4.4 | figures | 10 random images & blur
 46: C0_weights.npy, as the weights of C_0 | 5.2 | prints | weights (20, 3, 5, 5)
 46: the 20 filters | 5.7 | figures | filters
 47: the output of C_0 for 100 images | 5.2 | prints | (100, 20, 28, 28)
 48: L2_loss | 5.1 | prints | L2 loss & relative error
-49: C with random weights | 5.6 | answers | at the random start
+49: C with random weights | 5.3 | answers | at the random start
 50: train C with the L2 loss | 5.3 | prints | step & L2 distance & filter error
 50: the filters end right | 5.6 | answers | Filter error of C & e-1
 51: L2 dist between the outputs of C and C_0 | 5.6 | prints | of C and of C_0: & e-1
@@ -88,7 +88,7 @@ def test_item_of_the_sheet(row):
 
 
 def test_items_0_and_52_import_neither_a_learning_framework_nor_our_modules(saved):
-    code = Section(saved.cells).source("code")
+    code = Cells(saved.cells).source("code")
     imported = {*re.findall(r"(?m)^ *(?:import|from) (\w+)", code)}
     ours = {path.stem for path in ROOT.glob("*/*.py")}
     frameworks = {"torch", "tensorflow", "keras", "caffe", "jax", "theano", "mxnet"}

@@ -1,25 +1,31 @@
-"""Convert a notebook, as saved, to an HTML page beside it: make_page.py [NOTEBOOK]
+"""Convert a notebook, as saved, to an HTML page.
+
+python tools/make_page.py               writes docs/index.html, the assignment's page
+python tools/make_page.py RUN.ipynb     writes RUN.html
 
 The page is a single file, with formulas as MathML and embedded images; it needs no
 network and no scripts. nbconvert does most of the work.
 """
 
+import hashlib
 import re
 import sys
 from html import escape
 from pathlib import Path
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 import nbformat
 from bs4 import BeautifulSoup
 from latex2mathml.converter import convert
-from load_definitions import NOTEBOOK
+from load_definitions import NOTEBOOK, ROOT
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from pygments.formatters import HtmlFormatter
 
+PAGE = ROOT / "docs" / "index.html"
 TEMPLATES = Path(__file__).parent / "page"
 FORMULA_AND_SIGN = r"<math(?:(?!</math>).)*</math>[.,;:?)]"  # stay on one line
+PLUS_MINUS = r"((?<=\d) )?± (?=\d)"  # stays with its numbers
 MATHML_FIXES = {  # spacing and sizes of norms, matrices, negative numbers and log
     "<mo>&#x02016;": '<mo stretchy="false">&#x02016;',
     "<mo>&#x00028;</mo><mtable>": '<mtable class="matrix">',
@@ -64,8 +70,16 @@ def table_of_contents(page):
     return f"<ul>{''.join(entries)}</ul>"
 
 
-def make_page(notebook):
-    """Return the notebook as one HTML string; its first heading becomes the title."""
+def digest(path):
+    """Return the SHA-256 of all that a notebook's page is made from, read as text."""
+    sources = [Path(path), Path(__file__), *sorted(TEMPLATES.iterdir())]
+    text = "".join(source.read_text("utf-8") for source in sources)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def make_page(path):
+    """Return a notebook as one HTML string; its first heading becomes the title."""
+    notebook = nbformat.read(path, as_version=4)
     style = (TEMPLATES / "style.css").read_text("utf-8")
     exporter = HTMLExporter(
         template_name="classic",  # lab leaves out the figures' alternative texts
@@ -75,18 +89,22 @@ def make_page(notebook):
         filters={"markdown2html": markdown2html},
     )
     resources = {"style": style + HtmlFormatter().get_style_defs(".highlight")}
+    resources["digest"] = digest(path)
     html, _ = exporter.from_notebook_node(notebook, resources)
     html = re.sub(FORMULA_AND_SIGN, r'<span class="unit">\g<0></span>', html)
+    html = re.sub(
+        PLUS_MINUS, lambda match: match[0].replace(" ", "\N{NO-BREAK SPACE}"), html
+    )
     page = BeautifulSoup(html, "html.parser")
     page.title.string = (page.select_one(".text h1") or page.title).text.rstrip("¶")
-    for tag in page.main(id=True):  # nbconvert quotes ids; browsers look for them raw
-        tag["id"] = unquote(tag["id"])
     page.nav.append(BeautifulSoup(table_of_contents(page), "html.parser"))
     return str(page)
 
 
 if __name__ == "__main__":
-    path = Path(*sys.argv[1:]) if sys.argv[1:] else NOTEBOOK
-    page = make_page(nbformat.read(path, as_version=4))
-    path.with_suffix(".html").write_text(page, encoding="utf-8")
-    print(f"written: {path.with_suffix('.html')}")
+    path, target = NOTEBOOK, PAGE
+    if sys.argv[1:]:
+        path = Path(*sys.argv[1:])
+        target = path.with_suffix(".html")
+    target.write_text(make_page(path), encoding="utf-8")
+    print(f"written: {target}")

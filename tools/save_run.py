@@ -1,25 +1,59 @@
-"""Save a full run's outputs in the notebook, and README's picture: save_run.py RUN"""
+"""Save a full run's outputs in the notebook, README's picture, and the page.
+
+python tools/save_run.py RUN.ipynb
+"""
 
 import sys
 from base64 import b64decode
+from pathlib import Path
 
 import nbformat
 from load_definitions import NOTEBOOK, ROOT
+from make_page import PAGE, make_page
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
-run, notebook = (nbformat.read(path, as_version=4) for path in (sys.argv[1], NOTEBOOK))
-code = [cell for cell in run.cells if cell.cell_type == "code"]
-if any(output.output_type == "error" for cell in code for output in cell.outputs):
-    sys.exit("not saved: a cell failed")
-if not all(cell.execution_count for cell in code):
-    sys.exit("not saved: some cells did not run")
-if [cell.source for cell in run.cells] != [cell.source for cell in notebook.cells]:
-    sys.exit("not saved: run with -p, or the notebook has changed since")
-for cell, done in zip(notebook.cells, run.cells, strict=True):
-    if cell.cell_type == "code":  # keep all but emptied progress displays
-        kept = [o for o in done.outputs if o.get("data", {}).get("text/markdown") != ""]
-        cell.update(outputs=kept, execution_count=done.execution_count)
-pictures = [cell.outputs[0] for cell in notebook.cells if cell.id == "staircase"]
-nbformat.write(CoalesceStreamsPreprocessor().preprocess(notebook, {})[0], NOTEBOOK)
-for picture in pictures:  # none without the last chapter
-    (ROOT / "docs/test_errors.png").write_bytes(b64decode(picture.data["image/png"]))
+EMPTIED = {"text/markdown": "", "text/plain": "<IPython.core.display.Markdown object>"}
+
+
+def reason_to_refuse(run, notebook):
+    """Say why a run is not one to save, or return None."""
+    code = [cell for cell in run.cells if cell.cell_type == "code"]
+    outputs = [output for cell in code for output in cell.outputs]
+    printed = "".join(output.get("text", "") for output in outputs)
+    counts = [cell.execution_count for cell in code]
+    if any(output.output_type == "error" for output in outputs):
+        return "a cell failed"
+    if None in counts:
+        return "some cells did not run"
+    if counts != [*range(1, len(code) + 1)]:
+        return "the cells did not run once each, from top to bottom"
+    if [cell.source for cell in run.cells] != [cell.source for cell in notebook.cells]:
+        return "run with -p, or the notebook has changed since"
+    if not any(cell.source.startswith("SHARE = 1.0 ") for cell in code):
+        return "SHARE is not 1.0"
+    if "images (1000, 3, 32, 32)" not in printed:
+        return "CIFAR-10 was missing, so the run used the sample of 20 images"
+    return None
+
+
+def save_run(path):
+    """Copy the outputs of a run to the notebook, and write what is made from them."""
+    run, notebook = (nbformat.read(file, as_version=4) for file in (path, NOTEBOOK))
+    if reason := reason_to_refuse(run, notebook):
+        sys.exit(f"not saved: {reason}")
+    for cell, done in zip(notebook.cells, run.cells, strict=True):
+        if cell.cell_type == "code":  # keep all but emptied progress displays
+            kept = [o for o in done.outputs if o.get("data") != EMPTIED]
+            cell.update(outputs=kept, execution_count=done.execution_count)
+    nbformat.write(CoalesceStreamsPreprocessor().preprocess(notebook, {})[0], NOTEBOOK)
+    for cell in notebook.cells:
+        if cell.id == "staircase":
+            png = b64decode(cell.outputs[0].data["image/png"])
+            (ROOT / "docs" / "test_errors.png").write_bytes(png)
+    PAGE.write_text(make_page(NOTEBOOK), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(f"usage: {Path(sys.argv[0]).name} RUN.ipynb, a run of the notebook")
+    save_run(sys.argv[1])
