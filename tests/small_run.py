@@ -20,7 +20,6 @@ from reader import code_cells
 SHARE = 0.02  # 840 training images and 360 for validation
 N_TEST = 2000  # images
 RECORDED = "evaluate", "fit", "show", "show_images", "show_table"
-RECORDED += "show_log", "show_percentages", "show_tuning"
 
 
 class Call(NamedTuple):
@@ -96,20 +95,19 @@ class SmallRun:
 
     def has_test_data(self, value):
         """Is a value, or a part of it, a view of the test set or a copy of images?"""
-        if isinstance(value, self.watched_class):
-            return False  # its uses are noted
         if isinstance(value, np.ndarray):
-            if any(np.may_share_memory(value, array) for array in self.test_arrays):
-                return True
             rows = value if value.ndim == 2 and value.shape[1] == 784 else ()
-            return any(row.tobytes() in self.test_rows for row in rows)
+            return any(np.may_share_memory(value, a) for a in self.test_arrays) or any(
+                row.tobytes() in self.test_rows for row in rows
+            )
         if inspect.isfunction(value):
-            value = *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()
+            value = value.__defaults__ or ()
         elif isinstance(value, functools.partial):
             value = *value.args, *value.keywords.values()
         elif isinstance(value, dict):
-            value = value.values()
-        parts = value if isinstance(value, (list, tuple, type({}.values()))) else ()
+            value = (*value.values(),)
+        is_watched = isinstance(value, self.watched_class)  # its uses are noted
+        parts = value if isinstance(value, list | tuple) and not is_watched else ()
         return any(map(self.has_test_data, parts))
 
     def recorded(self, function):

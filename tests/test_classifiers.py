@@ -2,11 +2,19 @@
 
 import itertools
 import math
+import re
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from references import accuracy, accuracy_of, assert_in_order, loss_of, wilson_interval
+from references import (
+    accuracy,
+    accuracy_of,
+    assert_in_order,
+    loss_of,
+    train_by_loop,
+    wilson_interval,
+)
 from scipy.special import softmax
 
 SECTIONS = {  # of tuning, test accuracy, classes, less data
@@ -37,6 +45,46 @@ def mean_and_std(values):
     return float(np.mean(values)), float(np.std(values, ddof=1))
 
 
+def test_sizes_and_minibatches_are_reported(run):
+    """Batches of four: all numbers in each epoch, in another order."""
+    assert run.answer("1.1") == "840 / 360 / 10,000"
+    for name, count in ("training", 840), ("validation", 360), ("test", 10_000):
+        parts = name, count, f"({count}, 784)", f"({count},)"
+        assert_in_order(run.printed["1.1"], *parts)
+    lines = run.answer("1.2").split("<br>")
+    assert "\n".join(lines) in run.printed["1.2"]
+    first, second = (re.findall(r"\d", line)[1:] for line in lines)
+    assert sorted(first) == sorted(second) == [*"0123456789"] and first != second
+    assert [re.sub(r"\d", "0", line) for line in lines] == 2 * [
+        "epoch 0 [0 0 0 0] [0 0 0 0] [0 0]"
+    ]
+
+
+@pytest.mark.parametrize("section", ["1.4", "2.2", "3.1", "3.2", "4.3", "5.1"])
+def test_the_largest_error_of_gradient_checks_is_reported(run, section):
+    lines = run.printed[section].splitlines()
+    errors = [float(x[-7:]) for x in lines if "relative error" in x and "(" not in x]
+    (answer,) = re.findall(r"relative error (\S+)", run.answer(section))
+    assert float(answer) == pytest.approx(max(errors), rel=0.5)
+
+
+def test_the_loss_by_hand_and_a_wrong_gradient_are_printed(run, ns):
+    parts = "p", "0.2", "0.3", "0.5", "G", "0.2", "-0.7", "0.5", "loss", "1.204"
+    assert_in_order(run.printed["1.4"], *parts)
+    x, p = ns.tiny_x, softmax(ns.tiny_x @ ns.tiny_model.W, axis=1)
+    wrong, right = x.T @ p, x.T @ (p - np.eye(4)[ns.tiny_y])
+    norm = np.linalg.norm
+    error = norm(wrong - right) / (norm(wrong) + norm(right))
+    assert_in_order(run.printed["1.4"], "left out", f"{error:.1e}", "AssertionError")
+
+
+def test_the_untrained_classifier_is_evaluated(run, ns):
+    scores = ns.train.x @ ns.make_softmax(rng=0).W
+    parts = f"{loss_of(scores, ns.train.y):.3f}", accuracy_of(scores, ns.train.y)
+    for text in run.answer("1.5"), run.printed["1.5"]:
+        assert_in_order(text, "loss", *parts, "log 10 = 2.303")
+
+
 def test_the_bare_loop_takes_the_sheets_steps(run, ns):
     """The gradient of the sum over each mini-batch, at a constant rate, with λ."""
     W, rng = ns.snapshots[0].astype(float), np.random.default_rng(0)
@@ -61,8 +109,28 @@ def test_the_first_run_has_the_loops_settings_and_reports_its_total_loss(run, ns
     loss = loss_of(ns.train.x @ model.W, ns.train.y)
     penalty = 1e-4 * np.linalg.norm(model.W.astype(float)) ** 2
     parts = [f"{value:.4f}" for value in (loss, penalty, loss + penalty)]
-    parts.append(accuracy(model, ns.validation))
-    assert_in_order(run.printed["1.6"], *parts)
+    ends = accuracy(model, ns.validation), ns.softmax_first_run.log.iloc[-1, 1]
+    assert_in_order(run.answer("1.6"), *ends)
+    assert_in_order(run.printed["1.6"], *parts, *ends)
+    (table,) = run.tables("1.6")
+    assert table.equals(ns.softmax_first_run.log.loc[[2, 4, 6, 8, 10]])
+
+
+def test_falling_and_constant_rates_of_the_chosen_lambda(run, ns):
+    (call,) = run.calls_in("show_table", "q1-constant")
+    table, (x, y) = call.arguments["table"], ns.validation
+    table.columns = table.columns.astype(float)
+    assert [*table.columns] == ns.softmax_grid["learning_rate"]
+    for (name, row), falling in zip(table.iterrows(), (True, False), strict=True):
+        assert ("falling" in name) == falling
+        for rate, text in row.items():
+            accuracies, settings = [], (rate, ns.softmax_best["lam"], falling)
+            for rng in map(np.random.default_rng, (1, 2, 3)):
+                W = 1e-3 * rng.standard_normal((784, 10))
+                *_, (W, _) = train_by_loop(W, ns.train, rng, 5, 50, *settings)
+                accuracies.append(accuracy_of(x @ W, y))
+            if rate < 4 or falling:  # else rounding errors grow
+                assert text == "{:.2f} ± {:.2f}".format(*mean_and_std(accuracies))
 
 
 def test_initial_weights_differ_in_their_standard_deviation(run, ns):
@@ -117,9 +185,9 @@ def test_the_first_chosen_run_is_evaluated_on_the_test_set(run, ns, question):
     predictions = question.model.forward(ns.test.x).argmax(axis=1)
     np.testing.assert_array_equal(question.predictions, predictions)
     np.testing.assert_array_equal(question.correct, predictions == ns.test.y)
-    accuracies = wilson_interval(question.correct)
-    accuracies += mean_and_std(question.runs["validation_accuracy"])
+    accuracies = [*mean_and_std(question.runs["validation_accuracy"])]
     accuracies.append(accuracy(question.model, ns.validation))
+    accuracies += wilson_interval(question.correct)
     for text in run.answer(question.sections[1]), run.printed[question.sections[1]]:
         assert_in_order(text, *accuracies)
 
@@ -170,9 +238,16 @@ def test_accuracies_beside_scikit_learn(run, ns):
     assert table[columns].to_numpy().ravel().tolist() == pytest.approx(parts)
 
 
-def test_half_the_best_batch_size_and_rate_are_tried_with_the_same_seeds(run, ns):
+def test_the_first_run_of_the_mlp_has_the_chosen_lambda(run, ns):
     (first,) = run.calls_in("fit", "q3-first-training")
-    assert first.arguments["make_model"] is ns.make_mlp
+    settings = {"epochs": 8, "batch_size": 64, "learning_rate": 0.1, "seed": 0}
+    settings |= {"lam": ns.softmax_settings["lam"], "make_model": ns.make_mlp}
+    assert_fit(run, ns, first.result.model, **settings)
+    (call,) = run.calls_in("show_table", "q3-first-training")
+    assert call.arguments["table"].equals(first.result.log.loc[[2, 4, 6, 8]])
+
+
+def test_half_the_best_batch_size_and_rate_are_tried_with_the_same_seeds(run, ns):
     pairs = zip(ns.mlp_runs.iloc, ns.halved_trials.iloc, strict=True)
     for best, trial in pairs:
         halved = {name: best[name] / 2 for name in ("batch_size", "learning_rate")}

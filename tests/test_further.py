@@ -12,12 +12,12 @@ from references import (
     accuracy,
     assert_convolves,
     assert_in_order,
-    assert_network_gradients,
     conv2d_by_scipy,
+    loss_of,
     wilson_interval,
 )
 from scipy.ndimage import map_coordinates
-from scipy.stats import binom, norm
+from scipy.stats import binom
 
 
 @pytest.mark.parametrize(("k", "stride", "padding", "dilation"), GEOMETRIES)
@@ -26,8 +26,21 @@ def test_the_fast_layer_agrees_with_scipy(nb, rng, k, stride, padding, dilation)
 
 
 def test_gradients_of_the_convnet(nb, rng):
+    """gradients_to_check yields the mean loss + lam * sum of all W squared, for each W
+    and b, with its gradient. Of each array, about 20 entries are checked."""
     convnet = nb.ConvNet(rng=rng, dtype=np.float64)
-    assert_network_gradients(nb, convnet, rng.standard_normal((3, 784)), rng, lam=0.2)
+    x, y = rng.standard_normal((3, 784)), rng.integers(0, 3, 3)
+    penalty = sum(np.sum(layer.W**2) for layer in convnet.layers_with_weights())
+    expected = loss_of(convnet.forward(x), y) + 0.2 * penalty
+    checks = nb.gradients_to_check(convnet, x, y, 0.2)
+    for check, (value, _) in zip(checks, convnet.parameters(), strict=True):
+        _, function, array, gradient = check
+        assert array is value
+        assert function() == pytest.approx(expected)
+        step = 1 + value.size // 20
+        numerical = nb.numerical_gradient(function, value.reshape(-1)[::step])
+        analytic = gradient.reshape(-1)[::step]
+        assert np.any(analytic) and nb.relative_error(analytic, numerical) < 1e-6
 
 
 def test_scores_of_the_convnet(nb, rng):
@@ -55,29 +68,6 @@ def test_warp_agrees_with_scipy(nb, rng, reach):
         positions = np.indices((28, 28)) - displacement[:, n].reshape(2, 28, 28)
         expected = map_coordinates(image, positions, order=1, mode="grid-constant")
         np.testing.assert_allclose(warped[n].reshape(28, 28), expected, atol=1e-5)
-
-
-def test_displacements_are_sums_of_bumps_an_affine_part_and_a_shift(nb):
-    """Bumps are normal densities, scaled so that their squares add up to 1."""
-    fields = nb.displacement_basis().reshape(39, 28, 28)
-    bells = norm.pdf(np.arange(28), np.linspace(-6, 31.5, 6)[:, None], 6)
-    bumps = np.einsum("ay,bx->abyx", bells, bells).reshape(36, 28, 28)
-    bumps /= np.sqrt(np.sum(bumps**2, axis=0))
-    np.testing.assert_allclose(fields[:36], bumps, atol=1e-6)
-    steps = np.tile(np.arange(28) - 13.5, (28, 1))
-    np.testing.assert_array_equal(fields[36:], [steps.T, steps, np.ones((28, 28))])
-
-
-def test_displacements_have_random_coefficients(nb, rng):
-    """Those of bumps are normal, of the others uniform."""
-    basis = np.eye(39, dtype=np.float32)
-    coefficients = nb.random_displacements(5000, rng, basis).reshape(-1, 39)
-    bumps, others = coefficients[:, :36], coefficients[:, 36:]
-    np.testing.assert_allclose(bumps.std(axis=0), 1.2, rtol=0.05)
-    assert np.abs(bumps).max() > 3 * 1.2
-    largest = np.array([0.15, 0.15, 1])
-    np.testing.assert_allclose(np.abs(others).max(axis=0), largest, rtol=0.02)
-    np.testing.assert_allclose(others.std(axis=0), largest / 3**0.5, rtol=0.05)
 
 
 def test_distorted_minibatches_have_every_image_once_with_its_label(nb, rng):
@@ -167,6 +157,9 @@ def test_bugs_caught_by_checks_that_train(run, ns):
     after_epoch = np.array([call.result.validation_accuracy for call in calls[1::2]])
     tables = ns.baseline.iloc[:, 1:], ns.bug_table.iloc[:, 1:]
     np.testing.assert_array_equal(np.concatenate(tables).T, [memorised, after_epoch])
+    (shown,) = run.tables("6.1")
+    assert shown.equals(ns.baseline[["twenty images", "one epoch"]])
+    assert [*shown.index] == [0, 1, 2]
     caught = [sum(ns.bug_table.iloc[:, 0] > 1e-7), sum(memorised[3:] != 100)]
     caught.append(7 - sum(after_epoch[3:] >= min(after_epoch[:3])))
     assert_in_order(run.printed[calls[0].section], "Bugs caught", 7, *caught)

@@ -4,28 +4,78 @@ import re
 
 import numpy as np
 import pytest
+from mpmath import mpf
 from references import POINTS, assert_in_order, exact, measures
 
 
+@pytest.mark.parametrize("decimals", [9, 0], ids=["any", "integers"])
+def test_func_and_the_formula_by_hand(nb, rng, decimals):
+    """Func is exact where its sigmoid is near neither 0 nor 1, the formula where exp(u)
+    is finite. Also at zeros and extremes of sine and cosine, but not where n is near
+    0, and from small to large z."""
+    xy = rng.uniform(-200, 200, (300, 2)).round(decimals)
+    z = np.geomspace(0.1, 18, 300) * rng.choice([-1, 1], 300)
+    n = np.cos(np.pi * xy[:, 0]) + np.sin(np.pi * xy[:, 1] / 2)
+    u = n / np.tanh(z**2)
+    for point in np.column_stack([xy, z])[(abs(n) > 0.01) & (u < 700)].tolist():
+        u, f, *gradient = exact(*point)
+        values, expected = [*nb.gradient_by_hand(*point)], gradient
+        if -600 < u < 5:
+            func = nb.Func()
+            output = func.forward(*point)
+            values += [output, *func.backward(output)]
+            expected = [*gradient, f, *gradient]
+        for value, number in zip(values, expected, strict=True):
+            assert abs(mpf(value) - number) <= max(1e-12 * abs(number), 1e-300)
+
+
 @pytest.mark.parametrize("point", POINTS)
-def test_gradients_at_the_points_of_the_sheet(run, ns, point):
+def test_gradients_at_the_points_of_the_sheet(run, point):
     gradient = [float(number) + 0.0 for number in exact(*point)[2:]]  # no -0.0
-    backprop, numerical = ns.backprop[str(point)], ns.numerical[str(point)]
-    assert [*backprop] == pytest.approx(gradient, rel=1e-9, abs=1e-99)
-    assert [*numerical] == pytest.approx(gradient, rel=1e-6, abs=1e-10)
     assert_in_order(run.answer("2.4"), point, *(f"{number:.6g}" for number in gradient))
     (table,) = run.tables("2.4")
-    shown = pytest.approx(gradient, rel=1e-6, abs=1e-10)
-    assert [*table.loc[str(point), "backprop"]] == shown
-    assert [*table.loc[str(point), "numerical"]] == shown
+    backprop = table.loc[str(point), "backprop"].tolist()
+    numerical = table.loc[str(point), "numerical"].tolist()
+    assert backprop == pytest.approx(gradient, rel=1e-9, abs=1e-99)
+    assert numerical == pytest.approx(gradient, rel=1e-6, abs=1e-10)
+    assert numerical[1] != backprop[1], "measured, not copied"
 
 
 def test_gradients_of_small_graphs_and_of_func_are_printed(run):
     """Of (x + y) z at (1, 2, 4), of x x + x at 3, and of f where no gradient is 0."""
     parts = "12", "'x': 4.0", "'y': 4.0", "'z': 3.0", "slope at 3: 7.0"
     assert_in_order(run.printed["2.1"], *parts)
-    numbers = re.findall(r"-?\d\.\d+", run.printed["2.3"])
-    assert [*map(float, numbers)] == pytest.approx([*map(float, exact(2.25, 4, 1)[2:])])
+    for text in run.printed["2.3"], run.answer("2.3"):
+        numbers = [float(number) for number in re.findall(r"-?\d\.\d+", text)]
+        assert numbers == pytest.approx([*map(float, exact(2.25, 4, 1)[2:])], rel=1e-5)
+
+
+def test_the_convolution_in_one_dimension_is_printed(run):
+    parts = (
+        "outputs",
+        2,
+        5,
+        8,
+        11,
+        "filter",
+        3210,
+        4321,
+        "input",
+        1,
+        12,
+        120,
+        1200,
+        2000,
+    )
+    assert_in_order(run.printed["4.2"], *parts)
+
+
+def test_shapes_and_agreement_of_question_4_are_printed(run, ns):
+    assert_in_order(run.printed["4.1"], "(1000, 3, 12, 12)", "(1000,)")
+    parts = "First 5", "(5, 3, 12, 12)", "10 random", "(10, 3, 12, 12)"
+    assert_in_order(run.printed["4.4"], *parts)
+    expected = f"100 images agree with SciPy to about {ns.scipy_error:.0e}"
+    assert expected in run.answer("4.4") and expected in run.printed["4.4"]
 
 
 def descend(quadratic, kind, n_steps):
@@ -49,6 +99,9 @@ def test_the_given_layer_and_the_start(run, ns, quadratic):
     expected = (quadratic.patches @ quadratic.W0.T).reshape(n_images, height, width, -1)
     np.testing.assert_allclose(ns.target, expected.transpose(0, 3, 1, 2), atol=1e-12)
     assert (n_images, n_filters) == (100, 20)
+    shapes = (20, 3, 5, 5), (100, 3, 12, 12), ns.target.shape
+    assert_in_order(run.answer("5.2"), "weights", *shapes)
+    assert_in_order(run.printed["5.2"], "weights", *shapes)
     assert_in_order(run.printed["5.2"], "norm", f"{np.linalg.norm(expected):.0f}")
     evenly_spaced = np.linspace(-1, 1, ns.W_start.size)
     np.testing.assert_allclose(np.sort(ns.W_start.ravel()), evenly_spaced, atol=0.1)
@@ -67,17 +120,22 @@ def test_descents_are_those_of_the_quadratic_form(run, ns, quadratic, kind, n):
 
 
 def test_learned_and_plain_results_are_reported(run, ns, quadratic):
-    """For the L2 distance and the filter error, with A⁻¹, on L, and at the start."""
+    """For the L2 distance, which is also printed, and the filter error."""
     np.testing.assert_allclose(ns.newton_filters[-1], ns.W0, atol=1e-12)
-    on_L = measures(quadratic, descend(quadratic, "L", 100)[-1])
+    end = measures(quadratic, descend(quadratic, "L", 100)[-1])
     start = measures(quadratic, quadratic.start)
-    lines = []
-    for k, form in enumerate([".0f", ".2f"]):
-        lines.append(f"{on_L[k]:{form}} after 100 plain steps on L .*")
-        lines.append(r"\de-1\d after 2 preconditioned steps")
-        lines.append(f"{start[k]:{form}} at the random start .*")
-    assert re.fullmatch("<br>".join(lines), run.answer("5.6"))
-    assert_in_order(run.printed["5.3"], "of C and of C_0", f"{on_L[0]:.0f}")
+    for section, texts in {
+        "5.3": [
+            f"{end[k]:{form}} after 100 plain steps on L; "
+            f"{start[k]:{form}} at the random start"
+            for k, form in enumerate([".0f", ".2f"])
+        ],
+        "5.6": [
+            f"{x:.0e} after 2 preconditioned steps" for x in ns.newton_log.iloc[-1]
+        ],
+    }.items():
+        assert run.answer(section) == "<br>".join(texts)
+        assert_in_order(run.printed[section], "of C and of C_0", texts[0])
 
 
 def test_the_table_and_the_distance_of_preconditioned_descent(run, ns, quadratic):
@@ -90,25 +148,7 @@ def test_the_table_and_the_distance_of_preconditioned_descent(run, ns, quadratic
     np.testing.assert_allclose(table.iloc[:3, 2:], newton, rtol=1e-5, atol=1e-6)
     names = table.columns.get_level_values(1)
     assert [name.split()[0] for name in names] == 2 * ["L2", "filter"]
-    distance = ns.newton_log["L2 distance"].iloc[-1]
-    assert_in_order(run.printed["5.6"], "of C and of C_0", f"{distance:.0e}")
-
-
-def test_the_run_on_L_goes_on(run, quadratic):
-    deltas, parts = descend(quadratic, "L", 3000), []
-    for step in 100, 150, 3000:
-        distance, error = measures(quadratic, deltas[step])
-        parts += [f"{step:,}", f"{distance:.0f}", f"{error:.2f}"]
-    assert_in_order(run.printed["5.5"], "on L", *parts)
-
-
-@pytest.mark.parametrize("beta", [0.99, 0.999])
-def test_steps_with_momentum(run, quadratic, beta):
-    delta, step, n_steps = quadratic.start, 0, 0
-    while np.linalg.norm(delta) >= 0.01 * np.linalg.norm(quadratic.W0):
-        step = beta * step - delta @ quadratic.A / quadratic.largest
-        delta, n_steps = delta + step, n_steps + 1
-    assert_in_order(run.printed["5.6"], f"β = {beta}", f"{n_steps:,}")
+    assert (ns.newton_log.iloc[-1] < 1e-9).all()
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +186,34 @@ def test_predicted_errors_and_steps(run, ns, quadratic, spectrum):
     condition = f"condition number {eigenvalues[0] / eigenvalues[-1]:.2g}"
     parts = condition, f"{output:.3f}", f"{weight:.2f}", f"{ns.needed:,}"
     assert_in_order(run.printed["5.5"], *parts)
+
+
+def test_bars_are_norms_of_the_errors_along_the_eigenvectors(run, quadratic, spectrum):
+    """At the start, and after 100 plain steps on ½L²."""
+    _, vectors, before = spectrum
+    after = vectors @ descend(quadratic, "plain", 100)[-1].T
+    (ax,) = run.axes_in("q5-spectrum-figure")
+    for bars, expected, label in (
+        (ax.containers[0], before, "at the start"),
+        (ax.containers[1], np.linalg.norm(after, axis=1), "after 100 plain steps"),
+    ):
+        heights = [bar.get_height() for bar in bars]
+        np.testing.assert_allclose(heights, expected, atol=1e-6)
+        centres = [bar.get_x() + bar.get_width() / 2 for bar in bars]
+        np.testing.assert_allclose(centres, np.arange(1, 76))
+        assert bars.get_label().startswith(label)
+
+
+def test_each_row_of_filters_is_what_its_label_says(run, quadratic):
+    """As colours: -1, 0 and 1 are 0, ½ and 1."""
+    halving = descend(quadratic, "halving", 3)
+    filters = [quadratic.start, descend(quadratic, "plain", 100)[-1], *halving[1:]]
+    filters += 2 * [np.zeros((20, 75))]
+    steps = [f"A⁻¹, η = ½, step {k}" for k in (1, 2, 3)]
+    labels = ["random start", "100 plain steps on ½L²", *steps, "A⁻¹, η = 1, step 2"]
+    (call,) = run.calls_in("show_images", "q5-all-filters")
+    assert [*call.arguments["row_labels"]] == [*labels, "true"]
+    assert call.arguments["columns"] == 20
+    rows = call.arguments["images"].reshape(7, 20, 5, 5, 3).transpose(0, 1, 4, 2, 3)
+    expected = (np.array(filters) + quadratic.W0).clip(-1, 1) / 2 + 0.5
+    np.testing.assert_allclose(rows.reshape(7, 20, 75), expected, atol=1e-6)

@@ -1,16 +1,25 @@
-"""The page that tools/make_page.py makes of the saved notebook."""
+"""The page that tools/make_page.py makes of the saved notebook, and what save_run.py
+refuses to save."""
 
+import copy
 import re
 
+import pytest
 from bs4 import BeautifulSoup
-from make_page import make_page
-from reader import Cells
+from load_definitions import NOTEBOOK
+from make_page import PAGE, digest, make_page
+from reader import Cells, read_answers
+from save_run import reason_to_refuse
 
 
-def test_the_page_is_complete_offline(saved):
+@pytest.fixture(scope="module")
+def page():
+    return BeautifulSoup(make_page(NOTEBOOK), "html.parser")
+
+
+def test_the_page_is_complete_offline(saved, page):
     """Formulas as MathML, links that land, figures with their texts, and nothing that
     is asked of the network."""
-    page = BeautifulSoup(make_page(saved), "html.parser")
     assert page.title.text == "DLCV Assignment 1"
     assert len(page("math")) > 400
     formulas = [*page("math"), *page.select(":not(pre) > code")]
@@ -20,5 +29,55 @@ def test_the_page_is_complete_offline(saved):
     assert {link[1:] for link in links if link.startswith("#")} <= targets
     headings = re.findall(r"(?m)^###? ", Cells(saved.cells).source("markdown"))
     assert len(page.nav("a")) == len(headings)
-    assert all(img["alt"] and img["src"].startswith("data:") for img in page("img"))
+    assert all(img["alt"] and img["width"] == "800" for img in page("img"))
     assert not page(["script", "link", "iframe", "object", "embed", "base"])
+    assert "@media print" in page.style.text
+    assert not re.search(r"± (?=\d)", page.main.text)  # could break there
+
+
+def squeezed(text):
+    return "".join(text.split())
+
+
+def test_the_page_has_all_text_code_outputs_and_figures(saved, page):
+    """Of Markdown, the longest piece of each cell without formulas, links and marks."""
+    text, whole = squeezed(page.main.text), Cells(saved.cells)
+    for cell in saved.cells:
+        pieces = [cell.source]
+        if cell.cell_type == "markdown":
+            plain = re.sub(r"(?s)\$+.*?\$+|\]\(.*?\)|<.*?>", "|", cell.source)
+            pieces = [max(re.split(r"[^\w ,.;:()]", plain), key=len)]
+        outputs = Cells([cell])
+        pieces += outputs.printed.splitlines() + outputs.displayed("text/plain")
+        for piece in pieces:
+            if "object>" not in piece:
+                assert squeezed(piece) in text, cell.id
+    for (_, question), result in read_answers(saved).items():
+        shown = re.sub(r"`|<br>|\[(?=[\d.]+\]\()|\]\(#.*?\)", "", question + result)
+        assert squeezed(shown) in text
+    pictures = [re.sub(r"\s", "", img["src"]).split(",")[1] for img in page("img")]
+    assert pictures == [squeezed(png) for png in whole.displayed("image/png")]
+
+
+def test_the_digest_says_that_docs_index_html_is_made_of_what_is_here():
+    """If it fails: python tools/make_page.py"""
+    page = BeautifulSoup(PAGE.read_text("utf-8"), "html.parser")
+    assert page.find("meta", {"name": "digest"})["content"] == digest(NOTEBOOK)
+    assert PAGE.stat().st_size <= 3_000_000
+
+
+FAULTS = {
+    "q4-cifar-load": lambda cell: cell.outputs.clear(),  # the sample: other shapes
+    "setup-imports": lambda cell: cell.update(execution_count=7),
+    "setup-share": lambda cell: cell.update(source="SHARE = 0.5  # as edited"),
+}
+
+
+@pytest.mark.parametrize("cell_id", FAULTS)
+def test_a_guard_refuses_to_save_a_run(saved, cell_id):
+    """On the sample of CIFAR-10, out of order, with another SHARE in the notebook."""
+    run = copy.deepcopy(saved)
+    assert reason_to_refuse(run, run) is None
+    (cell,) = [cell for cell in run.cells if cell.id == cell_id]
+    FAULTS[cell_id](cell)
+    assert reason_to_refuse(run, run)

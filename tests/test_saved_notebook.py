@@ -71,6 +71,24 @@ def test_definitions_use_only_arguments_definitions_and_imports():
     assert run.returncode == 0, run.stdout + run.stderr
 
 
+BLOCK = r"(?s)```python\n(.*?)```(?:\s*<details>(.*?)</details>)?"  # and its answer
+TEXTS = {c.id: c.source for c in read_notebook().cells if "```python" in c.source}
+
+
+def solved(code, answer):
+    """A block; statements in the answer to it replace its line with `...`."""
+    statements = re.findall(r"`(return .+?|[\w.]+ = .+?)`", answer)
+    fill = lambda gap: "\n".join(gap[1] + statement for statement in statements)  # noqa: E731
+    return re.sub(r"(?m)^( *).*\.\.\..*$", fill, code)
+
+
+@pytest.mark.parametrize("cell_id", TEXTS)
+def test_a_block_runs_with_its_answer(run, cell_id):
+    for code, answer in re.findall(BLOCK, TEXTS[cell_id]):
+        names = {**run.namespace}
+        exec(compile(solved(code, answer), f"<{cell_id}>", "exec"), names)
+
+
 @pytest.mark.slow
 def test_readmes_first_command_fills_in_the_answers(saved, tmp_path):
     """On a fiftieth of MNIST, and without CIFAR-10 and a network."""

@@ -1,11 +1,10 @@
 """Question 1's data, classifier, loss, gradient check and accuracies."""
 
 import gzip
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from references import accuracy_of, loss_of
+from references import loss_of
 from scipy import special
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -42,11 +41,6 @@ def test_load_mnist_splits_at_random_and_keeps_each_label_with_its_image(
     assert sorted(train + validation) == [*range(20)]
     assert train != sorted(train)
     assert test == [*range(9)], "the test set is the whole file, in order"
-
-
-def test_load_mnist_names_a_file_that_is_missing(nb, tmp_path):
-    with pytest.raises(OSError, match=r"train-images-idx3-ubyte\.gz is missing"):
-        nb.load_mnist(tmp_path)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 23, 24])
@@ -90,6 +84,8 @@ def test_numerical_gradient_agrees_with_derivatives(nb, rng):
     before = x.copy()
     numerical = nb.numerical_gradient(lambda: np.sum(y * np.log(x) + np.sin(x)), x)
     np.testing.assert_allclose(numerical, y / x + np.cos(x), rtol=1e-7)
+    with pytest.raises(ZeroDivisionError):
+        nb.numerical_gradient(lambda: 1 / 0, x)
     np.testing.assert_array_equal(x, before)
 
 
@@ -99,12 +95,3 @@ def test_check_gradient_fails_above_1e_7(nb, rng, relative_error):
     wrong = np.cos(x) * (1 + 2 * relative_error)
     with pytest.raises(AssertionError, match="sine"):
         nb.check_gradient("sine", lambda: np.sum(np.sin(x)), x, wrong)
-
-
-def test_evaluate_and_predict_take_all_images(nb, rng):
-    x, y = rng.standard_normal((2600, 3)), rng.integers(0, 3, 2600)
-    model = SimpleNamespace(forward=lambda x: x)
-    loss, accuracy = nb.evaluate(model, nb.Dataset(x, y))
-    assert loss == pytest.approx(loss_of(x, y), rel=1e-12)
-    assert accuracy == pytest.approx(accuracy_of(x, y))
-    np.testing.assert_array_equal(nb.predict(model, x), x.argmax(axis=1))
