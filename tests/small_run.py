@@ -102,8 +102,6 @@ class SmallRun:
             )
         if inspect.isfunction(value):
             value = value.__defaults__ or ()
-        elif isinstance(value, functools.partial):
-            value = *value.args, *value.keywords.values()
         elif isinstance(value, dict):
             value = (*value.values(),)
         is_watched = isinstance(value, self.watched_class)  # its uses are noted

@@ -70,7 +70,8 @@ def test_the_convolution_in_one_dimension_is_printed(run):
     assert_in_order(run.printed["4.2"], *parts)
 
 
-def test_shapes_and_agreement_of_question_4_are_printed(run, ns):
+def test_shapes_distances_and_agreement_are_printed(run, ns):
+    assert_in_order(run.printed["5.1"], "distance", "5.0", "gradient", "0.6", "0.8")
     assert_in_order(run.printed["4.1"], "(1000, 3, 12, 12)", "(1000,)")
     parts = "First 5", "(5, 3, 12, 12)", "10 random", "(10, 3, 12, 12)"
     assert_in_order(run.printed["4.4"], *parts)
@@ -120,22 +121,19 @@ def test_descents_are_those_of_the_quadratic_form(run, ns, quadratic, kind, n):
 
 
 def test_learned_and_plain_results_are_reported(run, ns, quadratic):
-    """For the L2 distance, which is also printed, and the filter error."""
+    """L2 distance and filter error, on page 1 and in print."""
     np.testing.assert_allclose(ns.newton_filters[-1], ns.W0, atol=1e-12)
     end = measures(quadratic, descend(quadratic, "L", 100)[-1])
     start = measures(quadratic, quadratic.start)
-    for section, texts in {
-        "5.3": [
-            f"{end[k]:{form}} after 100 plain steps on L; "
-            f"{start[k]:{form}} at the random start"
-            for k, form in enumerate([".0f", ".2f"])
-        ],
-        "5.6": [
-            f"{x:.0e} after 2 preconditioned steps" for x in ns.newton_log.iloc[-1]
-        ],
+    on_L = "{:.0f} / {:.2f} after 100 plain steps on L; "
+    on_L += "{:.0f} / {:.2f} at the random start"
+    newton = "{:.0e} / {:.0e} after 2 preconditioned steps"
+    for section, text in {
+        "5.3": on_L.format(*end, *start),
+        "5.6": newton.format(*ns.newton_log.iloc[-1]),
     }.items():
-        assert run.answer(section) == "<br>".join(texts)
-        assert_in_order(run.printed[section], "of C and of C_0", texts[0])
+        assert run.answer(section) == text
+        assert_in_order(run.printed[section], "L2 distance", "filter error", text)
 
 
 def test_the_table_and_the_distance_of_preconditioned_descent(run, ns, quadratic):

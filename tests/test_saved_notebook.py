@@ -14,7 +14,6 @@ import pytest
 from load_definitions import NOTEBOOK, ROOT, definition_source
 from reader import Cells, read_answers, read_notebook, read_sections
 
-SAVE = "run the notebook and save it, as in CONTRIBUTING.md"
 README = (ROOT / "README.md").read_text("utf-8")
 LINK_TARGET = r"\]\(([^)\s]+)\)"
 REPOSITORY_FILE = r"`((?:benchmarks|tests|tools)/[\w./-]+\.\w+)"
@@ -24,7 +23,7 @@ def test_the_notebook_was_run_from_top_to_bottom(saved):
     """Its outputs have no paths, addresses, warnings and progress bars, and all figures
     have a text."""
     code = [cell for cell in saved.cells if cell.cell_type == "code"]
-    assert [c.execution_count for c in code] == [*range(1, len(code) + 1)], SAVE
+    assert [c.execution_count for c in code] == [*range(1, len(code) + 1)]
     traces = r"/(home|root|tmp|Users)/|\\Users\\|object at 0x|Warning|\r"
     for output in Cells(saved.cells).outputs:
         data = output.get("data", {})
