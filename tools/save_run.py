@@ -12,8 +12,6 @@ from load_definitions import NOTEBOOK, ROOT
 from make_page import PAGE, make_page
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
-EMPTIED = {"text/markdown": "", "text/plain": "<IPython.core.display.Markdown object>"}
-
 
 def reason_to_refuse(run, notebook):
     """Say why a run is not one to save, or return None."""
@@ -43,7 +41,7 @@ def save_run(path):
         sys.exit(f"not saved: {reason}")
     for cell, done in zip(notebook.cells, run.cells, strict=True):
         if cell.cell_type == "code":  # keep all but emptied progress displays
-            kept = [o for o in done.outputs if o.get("data") != EMPTIED]
+            kept = [o for o in done.outputs if "" not in o.get("data", {}).values()]
             cell.update(outputs=kept, execution_count=done.execution_count)
     nbformat.write(CoalesceStreamsPreprocessor().preprocess(notebook, {})[0], NOTEBOOK)
     for cell in notebook.cells:
