@@ -10,7 +10,6 @@ from mpmath import mpf
 from scipy.signal import correlate
 from scipy.special import logsumexp, softmax
 
-POINTS = (2, 4, 1), (9, 14, 3), (128, 42, 666), (52, 14, 28)  # the sheet's, Question 2
 # of k, stride, padding, dilation
 GEOMETRIES = [*product([1, 2, 3], [1, 2, 3], [0, 1, 2], [1, 2, 3])]
 

@@ -7,14 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from references import (
-    accuracy,
-    accuracy_of,
-    assert_in_order,
-    loss_of,
-    train_by_loop,
-    wilson_interval,
-)
+from references import accuracy, accuracy_of, assert_in_order, loss_of, wilson_interval
 from scipy.special import softmax
 
 SECTIONS = {  # of tuning, test accuracy, classes, less data
@@ -55,9 +48,8 @@ def test_sizes_and_minibatches_are_reported(run):
     assert "\n".join(lines) in run.printed["1.2"]
     first, second = (re.findall(r"\d", line)[1:] for line in lines)
     assert sorted(first) == sorted(second) == [*"0123456789"] and first != second
-    assert [re.sub(r"\d", "0", line) for line in lines] == 2 * [
-        "epoch 0 [0 0 0 0] [0 0 0 0] [0 0]"
-    ]
+    shapes = {re.sub(r"\d", "0", line) for line in lines}
+    assert shapes == {"epoch 0 [0 0 0 0] [0 0 0 0] [0 0]"}
 
 
 @pytest.mark.parametrize("section", ["1.4", "2.2", "3.1", "3.2", "4.3", "5.1"])
@@ -65,7 +57,7 @@ def test_the_largest_error_of_gradient_checks_is_reported(run, section):
     lines = run.printed[section].splitlines()
     errors = [float(x[-7:]) for x in lines if "relative error" in x and "(" not in x]
     (answer,) = re.findall(r"relative error (\S+)", run.answer(section))
-    assert float(answer) == pytest.approx(max(errors), rel=0.5)
+    assert float(answer) == pytest.approx(max(errors), rel=0.35)
 
 
 def test_the_loss_by_hand_and_a_wrong_gradient_are_printed(run, ns):
@@ -114,23 +106,6 @@ def test_the_first_run_has_the_loops_settings_and_reports_its_total_loss(run, ns
     assert_in_order(run.printed["1.6"], *parts, *ends)
     (table,) = run.tables("1.6")
     assert table.equals(ns.softmax_first_run.log.loc[[2, 4, 6, 8, 10]])
-
-
-def test_falling_and_constant_rates_of_the_chosen_lambda(run, ns):
-    (call,) = run.calls_in("show_table", "q1-constant")
-    table, (x, y) = call.arguments["table"], ns.validation
-    table.columns = table.columns.astype(float)
-    assert [*table.columns] == ns.softmax_grid["learning_rate"]
-    for (name, row), falling in zip(table.iterrows(), (True, False), strict=True):
-        assert ("falling" in name) == falling
-        for rate, text in row.items():
-            accuracies, settings = [], (rate, ns.softmax_best["lam"], falling)
-            for rng in map(np.random.default_rng, (1, 2, 3)):
-                W = 1e-3 * rng.standard_normal((784, 10))
-                *_, (W, _) = train_by_loop(W, ns.train, rng, 5, 50, *settings)
-                accuracies.append(accuracy_of(x @ W, y))
-            if rate < 4 or falling:  # else rounding errors grow
-                assert text == "{:.2f} ± {:.2f}".format(*mean_and_std(accuracies))
 
 
 def test_initial_weights_differ_in_their_standard_deviation(run, ns):

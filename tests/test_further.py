@@ -17,7 +17,7 @@ from references import (
     wilson_interval,
 )
 from scipy.ndimage import map_coordinates
-from scipy.stats import binom
+from scipy.stats import binom, norm
 
 
 @pytest.mark.parametrize(("k", "stride", "padding", "dilation"), GEOMETRIES)
@@ -70,6 +70,20 @@ def test_warp_agrees_with_scipy(nb, rng, reach):
         np.testing.assert_allclose(warped[n].reshape(28, 28), expected, atol=1e-5)
 
 
+def test_displacements_are_random_sums_of_bumps_and_an_affine_part(nb, rng):
+    """Bumps are scaled normal densities; their coefficients are normal."""
+    bells = norm.pdf(np.arange(28), np.linspace(-6, 31.5, 6)[:, None], 6)
+    bumps = np.einsum("ay,bx->abyx", bells, bells).reshape(36, 784)
+    bumps /= np.linalg.norm(bumps, axis=0)
+    column = np.tile(np.arange(28) - 13.5, 28)
+    expected = np.vstack([bumps, np.sort(column), column, np.ones(784)])
+    np.testing.assert_allclose(nb.displacement_basis(), expected, atol=1e-6)
+    c = nb.random_displacements(5000, rng, np.eye(39, dtype=np.float32)).reshape(-1, 39)
+    np.testing.assert_allclose(c[:, :36].std(axis=0), 1.2, rtol=0.05)
+    np.testing.assert_allclose(np.abs(c[:, 36:]).max(axis=0), [0.15, 0.15, 1], 0.02)
+    assert np.abs(c[:, :36]).max() > 3 * 1.2
+
+
 def test_distorted_minibatches_have_every_image_once_with_its_label(nb, rng):
     """A uniformly grey image keeps its grey in the middle, and loses it at the edge."""
     greys = np.linspace(0.1, 1, 25, dtype=np.float32)
@@ -115,11 +129,6 @@ def intervals(correct):
     return [*map(wilson_interval, correct)]
 
 
-def test_the_two_best_models_are_answered(run, intervals):
-    (section,) = {call.section for call in run.calls_in("show", "staircase")}
-    assert_in_order(run.answer(section), *intervals[3], *intervals[4])
-
-
 def test_the_two_best_models_are_compared_in_pairs(run, correct):
     """Exact McNemar test: a fair coin for each image that only one gets right."""
     *_, wide, convnet = correct
@@ -129,7 +138,8 @@ def test_the_two_best_models_are_compared_in_pairs(run, correct):
 
 
 def test_the_figure_of_test_errors(run, ns, intervals):
-    """Each model's name, its point, and beside it its accuracy and interval."""
+    """Each model's name, point, accuracy and interval; the two best are on page 1."""
+    assert_in_order(run.answer("6.2"), *intervals[3], *intervals[4])
     ax, *_ = run.axes_in("staircase")
     units = [f"{len(m.layers[0].b)} units" for m in (ns.mlp_model, ns.wide_run.model)]
     kinds = "regression", "softmax", *units, "ConvNet"

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 from mpmath import mpf
-from references import POINTS, assert_in_order, exact, measures
+from references import assert_in_order, exact, measures
 
 
 @pytest.mark.parametrize("decimals", [9, 0], ids=["any", "integers"])
@@ -29,7 +29,7 @@ def test_func_and_the_formula_by_hand(nb, rng, decimals):
             assert abs(mpf(value) - number) <= max(1e-12 * abs(number), 1e-300)
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", [(2, 4, 1), (9, 14, 3), (128, 42, 666), (52, 14, 28)])
 def test_gradients_at_the_points_of_the_sheet(run, point):
     gradient = [float(number) + 0.0 for number in exact(*point)[2:]]  # no -0.0
     assert_in_order(run.answer("2.4"), point, *(f"{number:.6g}" for number in gradient))

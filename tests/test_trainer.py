@@ -13,8 +13,6 @@ from threadpoolctl import threadpool_info
 
 pytestmark = pytest.mark.filterwarnings("error")
 
-SHORT = {"epochs": 2, "batch_size": 4, "learning_rate": 0.5}
-
 
 @pytest.fixture
 def datasets(nb, rng):
@@ -38,7 +36,7 @@ def test_fit_agrees_with_a_plain_loop(nb, make_model, datasets, lam, seed, falli
     for W, seen in train_by_loop(start, train, rng, 3, 4, 0.5, lam, falling):
         sets = seen, (validation.x @ W, validation.y)
         rows.append([f(*data) for data in sets for f in (loss_of, accuracy_of)])
-    settings = SHORT | {"epochs": 3}
+    settings = {"epochs": 3, "batch_size": 4, "learning_rate": 0.5}
     if lam:  # by default there is no penalty
         settings["lam"] = lam
     if not falling:  # by default the rate falls
@@ -49,6 +47,24 @@ def test_fit_agrees_with_a_plain_loop(nb, make_model, datasets, lam, seed, falli
     assert [*run.log.index] == [1, 2, 3]
     assert run.train_accuracy == accuracy_of(train.x @ W, train.y)
     assert run.validation_accuracy == rows[-1][-1]
+
+
+def test_falling_and_constant_rates_of_the_chosen_lambda(run, ns):
+    (call,) = run.calls_in("show_table", "q1-constant")
+    table, (x, y) = call.arguments["table"], ns.validation
+    table.columns = table.columns.astype(float)
+    assert [*table.columns] == ns.softmax_grid["learning_rate"]
+    for (name, row), falling in zip(table.iterrows(), (True, False), strict=True):
+        assert ("falling" in name) == falling
+        for rate, text in row.items():
+            accuracies, settings = [], (rate, ns.softmax_best["lam"], falling)
+            for rng in map(np.random.default_rng, (1, 2, 3)):
+                W = 1e-3 * rng.standard_normal((784, 10))
+                *_, (W, _) = train_by_loop(W, ns.train, rng, 5, 50, *settings)
+                accuracies.append(accuracy_of(x @ W, y))
+            if rate < 4 or falling:  # else rounding errors grow
+                mean, std = np.mean(accuracies), np.std(accuracies, ddof=1)
+                assert text == f"{mean:.2f} ± {std:.2f}"
 
 
 @pytest.mark.parametrize(("rate", "lam"), [(50, 0.1), (1e20, 0), (1e20, 0.1)])
