@@ -6,6 +6,7 @@ from itertools import product
 
 import mpmath
 import numpy as np
+import pytest
 from mpmath import mpf
 from scipy.signal import correlate
 from scipy.special import logsumexp, softmax
@@ -15,14 +16,21 @@ GEOMETRIES = [*product([1, 2, 3], [1, 2, 3], [0, 1, 2], [1, 2, 3])]
 
 
 def assert_convolves(layer_class, rng, k, stride, padding, dilation):
-    """Assert that a layer with k × k weights agrees with SciPy. The last rows and
-    columns of an image are not always read."""
+    """Assert that a layer with k × k weights agrees with SciPy, and its gradients with
+    its outputs, which are linear in images and in weights. The last rows and columns of
+    an image are not always read."""
     geometry = {"stride": stride, "padding": padding, "dilation": dilation}
     x, b = rng.standard_normal((2, 2, 7, 8)), rng.standard_normal(3)
     layer = layer_class(2, 3, k, dtype=np.float64, rng=rng, **geometry)
     layer.b[:] = b
     expected = conv2d_by_scipy(x, layer.W, b, **geometry)
     np.testing.assert_allclose(layer.forward(x), expected, rtol=0, atol=1e-12)
+    G = rng.standard_normal(expected.shape)
+    layer.backward(G)
+    total = np.sum(G * (expected - b[:, None, None]))
+    for value, gradient in (x, layer.grad_input), (layer.W, layer.grad_W):
+        assert gradient.shape == value.shape
+        assert np.sum(gradient * value) == pytest.approx(total, abs=1e-9)
 
 
 def assert_in_order(text, *parts):

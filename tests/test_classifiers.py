@@ -60,6 +60,15 @@ def test_the_largest_error_of_gradient_checks_is_reported(run, section):
     assert float(answer) == pytest.approx(max(errors), rel=0.35)
 
 
+def test_the_gradients_of_the_loss_are_checked(run, ns):
+    """With respect to the scores, W, and of ‖W‖² with respect to W."""
+    x, W = ns.tiny_x, ns.tiny_model.W
+    G = (softmax(x @ W, axis=1) - np.eye(4)[ns.tiny_y]) / len(x)
+    calls = run.calls_in("check_gradient", "q1-loss-check")
+    for call, gradient in zip(calls, (G, x.T @ G, 2 * W), strict=True):
+        np.testing.assert_allclose(call.arguments["analytic"], gradient)
+
+
 def test_the_loss_by_hand_and_a_wrong_gradient_are_printed(run, ns):
     parts = "p", "0.2", "0.3", "0.5", "G", "0.2", "-0.7", "0.5", "loss", "1.204"
     assert_in_order(run.printed["1.4"], *parts)
@@ -110,19 +119,23 @@ def test_the_first_run_has_the_loops_settings_and_reports_its_total_loss(run, ns
 
 def test_initial_weights_differ_in_their_standard_deviation(run, ns):
     """In the table, the initial loss, and epochs 1, 5 and 10 on the validation set."""
-    reported, table = [], ns.init_table.to_numpy()
+    lines, table = [], ns.init_table.to_numpy()
     unit_weights = ns.make_softmax(rng=0, std=1).W
-    for std, fitted, row in zip(ns.sigmas.values(), ns.init_runs, table, strict=True):
+    sigmas = ns.sigmas.items()
+    for (name, std), fitted, row in zip(sigmas, ns.init_runs, table, strict=True):
+        assert float(name.split(",")[0]) == pytest.approx(std, abs=5e-4)
         assert_fit(run, ns, fitted.model, seed=0, **ns.softmax_guess)
         W = run.fit_of(fitted.model)["make_model"](rng=0).W
         np.testing.assert_allclose(W, std * unit_weights, rtol=1e-5)
-        reported.append(accuracy(fitted.model, ns.validation))
+        end = accuracy(fitted.model, ns.validation)
+        lines.append(f"{end:.2f}% (σ = {name})")
         log = fitted.log.iloc[:, 3]
         initial_loss = loss_of(ns.train.x @ W, ns.train.y)
-        expected = initial_loss, log[1], log[5], reported[-1]
+        expected = initial_loss, log[1], log[5], end
         assert [*row] == pytest.approx(expected, rel=1e-5)
     assert math.sqrt(2 / (784 + 10)) in ns.sigmas.values()  # Xavier
-    assert_in_order(run.answer("1.7"), *reported)
+    assert run.answer("1.7") == ", ".join(lines)
+    assert [*ns.init_table.index] == [*ns.sigmas]
 
 
 def test_every_pair_of_the_grid_is_trained_from_three_seeds(run, ns, question):

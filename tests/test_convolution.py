@@ -1,4 +1,4 @@
-"""Question 4: outputs against SciPy; CIFAR-10's files."""
+"""Question 4: outputs and gradients against SciPy; CIFAR-10's files."""
 
 import hashlib
 import io
@@ -6,7 +6,6 @@ import os
 import pickle
 import shutil
 import tarfile
-from types import SimpleNamespace
 from unittest.mock import Mock
 
 import numpy as np
@@ -15,6 +14,7 @@ from load_definitions import ROOT
 from references import GEOMETRIES, assert_convolves
 
 SAMPLE = ROOT / "data" / "cifar10_sample.bin"
+IMAGES = np.fromfile(SAMPLE, np.uint8).reshape(20, 3073)  # of the sample
 
 
 @pytest.mark.parametrize(("k", "stride", "padding", "dilation"), GEOMETRIES)
@@ -28,54 +28,72 @@ def test_the_names_of_cifars_classes_are_in_the_order_of_its_labels(nb):
 
 
 @pytest.fixture
-def cifar(nb, rng, tmp_path):
-    """Files in a folder with the sample; cifar.check asserts what is loaded."""
-    shutil.copy(SAMPLE, tmp_path)
+def records(nb, rng, monkeypatch):
+    """1,002 records, of which the first 1,000 stand for CIFAR-10's."""
     records = rng.integers(0, 256, (1002, 3073), np.uint8)
-    sample = np.fromfile(SAMPLE, np.uint8).reshape(20, 3073)
-    file, pickled = tmp_path / nb.CIFAR_FILE, tmp_path / nb.CIFAR_PICKLE
+    digest = hashlib.sha256(records[:1000].tobytes()).hexdigest()
+    monkeypatch.setattr(nb, "CIFAR_SHA256", digest)
+    return records
 
-    def check(expected, download=Mock(side_effect=ConnectionError)):  # noqa: B008
-        images, labels = nb.load_cifar(tmp_path, download)
-        np.testing.assert_array_equal(labels, expected[:, 0])
-        pixels = expected[:, 1:].reshape(-1, 3, 32, 32)
+
+@pytest.fixture
+def load(nb, tmp_path, capsys):
+    """Load CIFAR-10 from a folder with the sample, or from a file `served` there;
+    assert what is loaded, and return what is printed."""
+    shutil.copy(SAMPLE, tmp_path)
+
+    def load(expected):
+        images, labels = nb.load_cifar(tmp_path, (tmp_path / "served").as_uri())
+        np.testing.assert_array_equal(labels, expected[:1000, 0])
+        pixels = expected[:1000, 1:].reshape(-1, 3, 32, 32)
         np.testing.assert_allclose(255 * images, pixels, rtol=1e-6)
+        return capsys.readouterr().out
 
-    return SimpleNamespace(**locals())
+    return load
 
 
-def test_load_cifar_finds_an_intact_file_or_else_the_sample(cifar, capsys):
-    """Three planes, row by row, after each label; also from the sheet's file."""
-    records, file, pickled = cifar.records, cifar.file, cifar.pickled
+def test_load_cifar_finds_an_intact_file_or_else_the_sample(
+    nb, tmp_path, records, load
+):
+    """Three planes, row by row, after each label; also from the sheet's file. If a file
+    has other images, a line says so."""
+    file, pickled = tmp_path / nb.CIFAR_FILE, tmp_path / nb.CIFAR_PICKLE
     file.parent.mkdir()
     pickled.parent.mkdir()
     file.write_bytes(records.tobytes()[: 1000 * 3073 - 1])
-    cifar.check(cifar.sample)
+    assert f"Cannot load {file}" in load(IMAGES)
+    file.write_bytes(records.tobytes())
+    assert load(records) == ""
     batch = {b"data": records[1:, 1:], b"labels": records[1:, 0].tolist()}
     pickled.write_bytes(pickle.dumps(batch))
-    cifar.check(records[1:1001])
-    pickled.write_bytes(b"broken")
-    file.write_bytes(records.tobytes())
-    cifar.check(records[:1000])
-    printed = capsys.readouterr().out
-    assert str(file) in printed and str(pickled) in printed
+    assert load(records[1:]).startswith(f"{pickled} has other images")
+    os.truncate(pickled, 1_000_000)
+    assert f"Cannot load {pickled}" in load(records)
 
 
-@pytest.mark.parametrize("fault", [None, "cut", "wrong", "full disk"])
-def test_a_download_is_whole_or_leaves_nothing(nb, cifar, monkeypatch, fault):
-    records, folder = cifar.records, cifar.tmp_path
-    digest = hashlib.sha256(records[:1000].tobytes()).hexdigest()
-    monkeypatch.setattr(nb, "CIFAR_SHA256", "0" if fault == "wrong" else digest)
+FAULTS = {"cut": "ReadError", "wrong": "not CIFAR-10's", "full disk": "OSError"}
+FAULTS |= {"other archive": "the archive has no", None: "Downloading"}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_download_is_whole_or_leaves_nothing(
+    nb, tmp_path, records, load, monkeypatch, fault
+):
+    """Before it, a line says that it begins; after a fault, what was wrong."""
+    served = tmp_path / "served"
+    if fault == "wrong":
+        records[0, 9] ^= 1
     if fault == "full disk":
         monkeypatch.setattr(nb.Path, "write_bytes", Mock(side_effect=OSError))
-    with tarfile.open(folder / "served", "w:gz") as archive:
-        member = tarfile.TarInfo(nb.CIFAR_FILE)
+    with tarfile.open(served, "w:gz") as archive:
+        other = fault == "other archive"
+        member = tarfile.TarInfo("readme.html" if other else nb.CIFAR_FILE)
         member.size = records.nbytes
         archive.addfile(member, io.BytesIO(records.tobytes()))
     if fault == "cut":
-        os.truncate(folder / "served", 1_000_000)
-    url, before = (folder / "served").as_uri(), {*folder.iterdir()}
-    expected = cifar.sample if fault else records[:1000]
-    cifar.check(expected, lambda path, _: nb.download_cifar(path, url))
-    left = {*folder.iterdir()} - before
-    assert left == (set() if fault else {cifar.file.parent})
+        os.truncate(served, 1_000_000)
+    before = {*tmp_path.iterdir()}
+    printed = load(IMAGES if fault else records)
+    assert printed.startswith("Downloading") and FAULTS[fault] in printed
+    left = {*tmp_path.iterdir()} - before
+    assert left == (set() if fault else {(tmp_path / nb.CIFAR_FILE).parent})

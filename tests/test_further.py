@@ -129,11 +129,12 @@ def intervals(correct):
     return [*map(wilson_interval, correct)]
 
 
-def test_the_two_best_models_are_compared_in_pairs(run, correct):
+def test_the_two_best_models_are_compared_in_pairs(run, ns, correct):
     """Exact McNemar test: a fair coin for each image that only one gets right."""
     *_, wide, convnet = correct
     won, n = sum(convnet & ~wide), sum(convnet ^ wide)
     p = min(1, 2 * binom.cdf(min(won, n - won), n, 0.5))
+    assert ns.p == pytest.approx(p)
     assert_in_order(run.printed["6.2"], "only one", n, won, f"{p:.3f}")
 
 
@@ -148,6 +149,8 @@ def test_the_figure_of_test_errors(run, ns, intervals):
     for k, (kind, name, bar, text, interval) in enumerate(rows):
         assert kind in name.get_text()
         np.testing.assert_allclose(bar[0].get_xydata(), [[100 - interval[0], k]])
+        (ends,) = bar[2][0].get_segments()
+        np.testing.assert_allclose(ends[:, 0], 100 - np.array(interval)[[2, 1]])
         assert name.get_position()[1] == text.get_position()[1] == k
         assert_in_order(text.get_text(), *interval)
 
@@ -173,3 +176,19 @@ def test_bugs_caught_by_checks_that_train(run, ns):
     caught = [sum(ns.bug_table.iloc[:, 0] > 1e-7), sum(memorised[3:] != 100)]
     caught.append(7 - sum(after_epoch[3:] >= min(after_epoch[:3])))
     assert_in_order(run.printed[calls[0].section], "Bugs caught", 7, *caught)
+
+
+def test_the_figure_of_bugs_has_the_numbers_of_the_table(run, ns):
+    """A row for each bug, by its name; dark where a number is beyond its limit."""
+    (ax,) = run.axes_in("bugs-figure")
+    assert [label.get_text() for label in ax.get_yticklabels()] == [*ns.bug_table.index]
+    dark = ax.collections[0].get_array().reshape(7, 3)
+    shown = {text.get_position(): text.get_text() for text in ax.texts}
+    for row, (error, memorised, accuracy_) in enumerate(ns.bug_table.to_numpy()):
+        passed = [error <= 1e-7, memorised == 100]
+        passed.append(accuracy_ >= ns.baseline["one epoch"].min())
+        np.testing.assert_array_equal(dark[row], ~np.array(passed))
+        texts = f"{error:.0e}", f"{memorised:.2f}%", f"{accuracy_:.2f}%"
+        for column, text in enumerate(texts):
+            number = shown[column + 0.5, row + 0.5]
+            assert number == text.replace("nan%", "diverges")

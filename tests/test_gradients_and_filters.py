@@ -34,8 +34,9 @@ def test_gradients_at_the_points_of_the_sheet(run, point):
     gradient = [float(number) + 0.0 for number in exact(*point)[2:]]  # no -0.0
     assert_in_order(run.answer("2.4"), point, *(f"{number:.6g}" for number in gradient))
     (table,) = run.tables("2.4")
-    backprop = table.loc[str(point), "backprop"].tolist()
-    numerical = table.loc[str(point), "numerical"].tolist()
+    names = ["∂f/∂x", "∂f/∂y", "∂f/∂z"]
+    backprop = table.loc[str(point), "backprop"][names].tolist()
+    numerical = table.loc[str(point), "numerical"][names].tolist()
     assert backprop == pytest.approx(gradient, rel=1e-9, abs=1e-99)
     assert numerical == pytest.approx(gradient, rel=1e-6, abs=1e-10)
     assert numerical[1] != backprop[1], "measured, not copied"
@@ -51,22 +52,7 @@ def test_gradients_of_small_graphs_and_of_func_are_printed(run):
 
 
 def test_the_convolution_in_one_dimension_is_printed(run):
-    parts = (
-        "outputs",
-        2,
-        5,
-        8,
-        11,
-        "filter",
-        3210,
-        4321,
-        "input",
-        1,
-        12,
-        120,
-        1200,
-        2000,
-    )
+    parts = "2 5 8 11", "3210 4321", "1 12 120 1200 2000"
     assert_in_order(run.printed["4.2"], *parts)
 
 
@@ -147,6 +133,29 @@ def test_the_table_and_the_distance_of_preconditioned_descent(run, ns, quadratic
     names = table.columns.get_level_values(1)
     assert [name.split()[0] for name in names] == 2 * ["L2", "filter"]
     assert (ns.newton_log.iloc[-1] < 1e-9).all()
+
+
+def test_curves_on_L_beside_all_zero_filters(run, ns):
+    """In % of the start; a dashed line has the colour of its curve."""
+    (ax,) = run.axes_in("q5-descent-curves")
+    for k, level in enumerate([np.linalg.norm(ns.target), 1]):
+        (name, log), curve, line = [*ns.L_log.items()][k], ax.lines[k], ax.lines[k + 2]
+        assert curve.get_label() == name and line.get_label().startswith(name)
+        assert curve.get_color() == line.get_color()
+        np.testing.assert_allclose(curve.get_ydata(), 100 * log / log[0])
+        np.testing.assert_allclose(line.get_ydata(), 100 * level / log[0])
+
+
+def test_eigenvectors_are_shown_with_their_eigenvalues(run, quadratic):
+    """A v = μ v, to the rounding of μ; as colours, -1, 0 and 1 are 0, ½ and 1."""
+    (call,) = run.calls_in("show_images", "q5-eigenvectors")
+    labels = [label.split("\n") for label in call.arguments["column_labels"]]
+    images = 2 * call.arguments["images"].transpose(0, 3, 1, 2) - 1
+    largest = np.linalg.eigvalsh(quadratic.A)[::-1]
+    for v, (number, mu) in zip(images.reshape(-1, 75), labels, strict=True):
+        Av = quadratic.A @ v
+        assert np.linalg.norm(Av - float(mu) * v) < 0.06 * np.linalg.norm(Av)
+        assert largest[int(number) - 1] == pytest.approx(float(mu), rel=0.06)
 
 
 @pytest.fixture(scope="module")

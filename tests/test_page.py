@@ -4,10 +4,11 @@ refuses to save."""
 import copy
 import re
 
+import nbformat
 import pytest
 from bs4 import BeautifulSoup
 from load_definitions import NOTEBOOK
-from make_page import PAGE, digest, make_page
+from make_page import PAGE, code_parts, digest, make_page
 from reader import Cells, read_answers
 from save_run import reason_to_refuse
 
@@ -66,18 +67,30 @@ def test_the_digest_says_that_docs_index_html_is_made_of_what_is_here():
     assert PAGE.stat().st_size <= 3_000_000
 
 
-FAULTS = {
-    "q4-cifar-load": lambda cell: cell.outputs.clear(),  # the sample: other shapes
-    "setup-imports": lambda cell: cell.update(execution_count=7),
-    "setup-share": lambda cell: cell.update(source="SHARE = 0.5  # as edited"),
+def test_paper_cuts_code_between_functions_and_methods_only():
+    parts = (
+        "a = 1",
+        "class A:\n    b = 2",
+        "    def c():\n        d = 3\n\n        e = 4",
+    )
+    assert code_parts(f"{parts[0]}\n\n\n{parts[1]}\n\n{parts[2]}") == [*parts]
+
+
+FAULTS = {  # part of the reason: cell of the run, fault
+    "a cell failed": ("q1-data", {"outputs": [nbformat.v4.new_output("error")]}),
+    "did not run": ("q1-data", {"execution_count": None}),
+    "from top to bottom": ("setup-imports", {"execution_count": 7}),
+    "run with -p": ("q1-data", {"source": "edited"}),
+    "SHARE is not 1.0": ("setup-share", {"source": "SHARE = 0.5  # as edited"}),
+    "CIFAR-10 was missing": ("q4-cifar-load", {"outputs": []}),  # other shapes
 }
 
 
-@pytest.mark.parametrize("cell_id", FAULTS)
-def test_a_guard_refuses_to_save_a_run(saved, cell_id):
-    """On the sample of CIFAR-10, out of order, with another SHARE in the notebook."""
-    run = copy.deepcopy(saved)
-    assert reason_to_refuse(run, run) is None
+@pytest.mark.parametrize("reason", FAULTS)
+def test_a_guard_refuses_to_save_a_run(saved, reason):
+    run, (cell_id, fault) = copy.deepcopy(saved), FAULTS[reason]
+    assert reason_to_refuse(run, saved) is None
     (cell,) = [cell for cell in run.cells if cell.id == cell_id]
-    FAULTS[cell_id](cell)
-    assert reason_to_refuse(run, run)
+    cell.update(fault)
+    notebook = saved if reason == "run with -p" else run
+    assert reason in reason_to_refuse(run, notebook)

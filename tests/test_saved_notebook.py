@@ -1,5 +1,5 @@
-"""The saved notebook and the README. The slow test runs the whole notebook, and
-compares what it prints with what is saved."""
+"""The saved notebook and the README. The two slow tests run README's first command on
+little data, and the whole notebook, whose texts are compared with what is saved."""
 
 import os
 import platform
@@ -7,12 +7,14 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from importlib.metadata import version
 
 import papermill
 import pytest
 from load_definitions import NOTEBOOK, ROOT, definition_source
 from reader import Cells, read_answers, read_notebook, read_sections
+from save_run import code_digest, text_shown
 
 README = (ROOT / "README.md").read_text("utf-8")
 LINK_TARGET = r"\]\(([^)\s]+)\)"
@@ -20,8 +22,8 @@ REPOSITORY_FILE = r"`((?:benchmarks|tests|tools)/[\w./-]+\.\w+)"
 
 
 def test_the_notebook_was_run_from_top_to_bottom(saved):
-    """Its outputs have no paths, addresses, warnings and progress bars, and all figures
-    have a text."""
+    """Its outputs have no paths, addresses, warnings and progress bars; figures have a
+    text, and tables are also HTML."""
     code = [cell for cell in saved.cells if cell.cell_type == "code"]
     assert [c.execution_count for c in code] == [*range(1, len(code) + 1)]
     traces = r"/(home|root|tmp|Users)/|\\Users\\|object at 0x|Warning|\r"
@@ -31,7 +33,13 @@ def test_the_notebook_was_run_from_top_to_bottom(saved):
         for text in [*texts, output.get("text", "")]:
             assert not re.search(traces, text), text
         assert "image/png" not in data or output.metadata["image/png"]["alt"]
+        assert "text/html" in data or "object>" in data.get("text/plain", "object>")
     assert NOTEBOOK.stat().st_size < 2_000_000, "GitHub shows at most 2 MB reliably"
+
+
+def test_the_code_digest_says_that_the_outputs_are_of_this_code(saved):
+    digest = saved.metadata.get("code_digest")
+    assert digest == code_digest(saved), "run the notebook, then tools/save_run.py"
 
 
 def test_named_files_exist(saved):
@@ -50,15 +58,12 @@ def test_named_files_exist(saved):
 
 
 def test_readme_quotes_numbers_of_page_1(saved):
-    """Each number in a row of the table stands in an answer of the row's section."""
+    """The result in a row of the table is a part of an answer of the row's section."""
     rows = re.findall(r"(?m)^\| ([\d.]+) \| .* \| (.*) \|$", README)
     assert rows
-    numbers_in = lambda text: {*re.findall(r"\d+(?:\.\d+)?(?:e-?\d+)?", text)}  # noqa: E731
     for section, result in rows:
-        answers = [
-            a for (number, _), a in read_answers(saved).items() if number == section
-        ]
-        assert numbers_in(result) <= numbers_in(" ".join(answers)), section
+        answers = read_answers(saved).items()
+        assert any(result in a for (number, _), a in answers if number == section)
 
 
 def test_definitions_use_only_arguments_definitions_and_imports():
@@ -77,8 +82,8 @@ TEXTS = {c.id: c.source for c in read_notebook().cells if "```python" in c.sourc
 def solved(code, answer):
     """A block; statements in the answer to it replace its line with `...`."""
     statements = re.findall(r"`(return .+?|[\w.]+ = .+?)`", answer)
-    fill = lambda gap: "\n".join(gap[1] + statement for statement in statements)  # noqa: E731
-    return re.sub(r"(?m)^( *).*\.\.\..*$", fill, code)
+    lines = "\n".join(r"\1" + statement for statement in statements)
+    return re.sub(r"(?m)^( *).*\.\.\..*$", lines, code)
 
 
 @pytest.mark.parametrize("cell_id", TEXTS)
@@ -126,22 +131,13 @@ def is_similar(new, old):
     )
 
 
-def shown(cell):
-    """All text that a cell shows, without emptied progress displays; number of figures.
-
-    Of an output of several types, the text is its Markdown, else its plain text."""
-    outputs = [o for o in cell.get("outputs", []) if o.get("name") != "stderr"]
-    data = [output.data for output in outputs if "data" in output]
-    texts = [d.get("text/markdown", d.get("text/plain", "")) for d in data]
-    printed = "".join(output.get("text", "") for output in outputs)
-    text = "\n".join([printed, *filter(None, texts)]).strip()
-    return text, sum("image/png" in d for d in data)
-
-
 def differing_cells(new, old, agree):
-    """The ids of the cells of two runs that differ in their texts or figures."""
-    pairs = [(c.id, shown(c), shown(d)) for c, d in zip(new, old, strict=True)]
-    return [i for i, (t, n), (u, m) in pairs if not agree(t, u) or n != m]
+    """The ids of the cells of two runs that differ in the text that they show, or in
+    how many figures: a figure's text is "<IPython.core.display.Image object>"."""
+    pairs = [
+        (c.id, text_shown(c), text_shown(d)) for c, d in zip(new, old, strict=True)
+    ]
+    return [cell_id for cell_id, text, saved in pairs if not agree(text, saved)]
 
 
 @pytest.mark.slow
@@ -156,6 +152,8 @@ def test_a_full_run_shows_what_is_saved(saved, tmp_path, monkeypatch):
     libraries = "numpy", "scipy", "scikit-learn", "pandas"
     has_pins = all(f"{name}=={version(name)}" in pins for name in libraries)
     agree = is_same if has_pins and platform.machine() == "x86_64" else is_similar
+    if agree is is_similar:
+        warnings.warn("other versions or kernels: only percentages agree", stacklevel=1)
     sections = read_sections(again)
     for number, section in read_sections(saved).items():
         if number[0] in "123" or (ROOT / "data/cifar-10-batches-bin").exists():

@@ -26,13 +26,15 @@ PAGE = ROOT / "docs" / "index.html"
 TEMPLATES = Path(__file__).parent / "page"
 FORMULA_AND_SIGN = r"<math(?:(?!</math>).)*</math>[.,;:?)]"  # stay on one line
 PLUS_MINUS = r"((?<=\d) )?± (?=\d)"  # stays with its numbers
-MATHML_FIXES = {  # spacing and sizes of norms, matrices, negative numbers and log
+MATHML_FIXES = {  # sizes and spaces of norms, matrices, signs, functions, ∂ and primes
     "<mo>&#x02016;": '<mo stretchy="false">&#x02016;',
     "<mo>&#x00028;</mo><mtable>": '<mtable class="matrix">',
     "</mtable><mo>&#x00029;</mo>": "</mtable>",
-    "&#x00028;</mo><mo>&#x02212;": '&#x00028;</mo><mo form="prefix">&#x02212;',
-    "&#x0002C;</mo><mo>&#x02212;": '&#x0002C;</mo><mo form="prefix">&#x02212;',
+    "(&#x000(?:28|2C|3D);</mo><mo)(?=>&#x02212;)": r'\1 form="prefix"',  # ( , =
     "<mi>log</mi>": '<mo lspace="0" rspace="0.17em">log</mo>',
+    "(?<=&#x003C0;</mi>)(?=<mi>(?:sin|cos))": '<mspace width="0.17em" />',
+    "<mo>&#x02202;": '<mo lspace="0" rspace="0">&#x02202;',
+    "<msup>(<[^<]*</..>)<mi>(&#x02032;)</mi></msup>": r"<mrow>\1<mo>\2</mo></mrow>",
 }
 
 
@@ -46,7 +48,7 @@ class Renderer(IPythonRenderer):
         except Exception:  # latex2mathml raises many kinds
             return f"<code>{escape(body)}</code>"
         for old, new in MATHML_FIXES.items():
-            mathml = mathml.replace(old, new)
+            mathml = re.sub(old, new, mathml)
         return mathml
 
     def block_math(self, body):
@@ -58,6 +60,11 @@ def markdown2html(source, images=None):
     """Return Markdown as HTML, with the images that are attached to its cell."""
     images = {quote(name): image for name, image in (images or {}).items()}
     return MarkdownWithMath(Renderer(escape=False, attachments=images)).render(source)
+
+
+def code_parts(source):
+    """Return code in parts that paper does not cut: functions, methods, the rest."""
+    return re.split(r"\n\n\n|\n\n(?=    def )", source)
 
 
 def table_of_contents(page):
@@ -86,7 +93,7 @@ def make_page(path):
         raw_template=(TEMPLATES / "index.html.j2").read_text("utf-8"),
         exclude_input_prompt=True,
         exclude_output_prompt=True,
-        filters={"markdown2html": markdown2html},
+        filters={"markdown2html": markdown2html, "code_parts": code_parts},
     )
     resources = {"style": style + HtmlFormatter().get_style_defs(".highlight")}
     resources["digest"] = digest(path)

@@ -3,6 +3,7 @@
 python tools/save_run.py RUN.ipynb
 """
 
+import hashlib
 import sys
 from base64 import b64decode
 from pathlib import Path
@@ -34,15 +35,33 @@ def reason_to_refuse(run, notebook):
     return None
 
 
+def text_shown(cell):
+    """Return all text that a cell shows: what it prints, then its Markdown or text."""
+    outputs = [o for o in cell.get("outputs", []) if o.get("name") != "stderr"]
+    data = [output.data for output in outputs if "data" in output]
+    texts = [d.get("text/markdown", d.get("text/plain", "")) for d in data]
+    printed = "".join(output.get("text", "") for output in outputs)
+    return "\n".join([printed, *filter(None, texts)]).strip()
+
+
+def code_digest(notebook):
+    """Return the SHA-256 of a notebook's code, read as text."""
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    return hashlib.sha256("\n\n".join(code).encode()).hexdigest()
+
+
 def save_run(path):
     """Copy the outputs of a run to the notebook, and write what is made from them."""
     run, notebook = (nbformat.read(file, as_version=4) for file in (path, NOTEBOOK))
     if reason := reason_to_refuse(run, notebook):
         sys.exit(f"not saved: {reason}")
     for cell, done in zip(notebook.cells, run.cells, strict=True):
+        if text_shown(cell) != text_shown(done):
+            print(f"other text than before: cell {cell.id}")
         if cell.cell_type == "code":  # keep all but emptied progress displays
             kept = [o for o in done.outputs if "" not in o.get("data", {}).values()]
             cell.update(outputs=kept, execution_count=done.execution_count)
+    notebook.metadata["code_digest"] = code_digest(notebook)
     nbformat.write(CoalesceStreamsPreprocessor().preprocess(notebook, {})[0], NOTEBOOK)
     for cell in notebook.cells:
         if cell.id == "staircase":
