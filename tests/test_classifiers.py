@@ -60,13 +60,16 @@ def test_the_largest_error_of_gradient_checks_is_reported(run, section):
     assert float(answer) == pytest.approx(max(errors), rel=0.35)
 
 
-def test_the_gradients_of_the_loss_are_checked(run, ns):
-    """With respect to the scores, W, and of ‖W‖² with respect to W."""
+def test_gradients_that_are_checked(run, ns):
+    """Of the loss, by scores and W; of ‖W‖² by W; of layers, also by b."""
     x, W = ns.tiny_x, ns.tiny_model.W
     G = (softmax(x @ W, axis=1) - np.eye(4)[ns.tiny_y]) / len(x)
     calls = run.calls_in("check_gradient", "q1-loss-check")
     for call, gradient in zip(calls, (G, x.T @ G, 2 * W), strict=True):
         np.testing.assert_allclose(call.arguments["analytic"], gradient)
+    layers = [c for c in run.calls["check_gradient"] if c.section in ("3.1", "4.3")]
+    checked = [call.arguments["name"].split()[-1] for call in layers]
+    assert checked == ["input", "W", "b", "input"] + 2 * ["input", "W", "b"]
 
 
 def test_the_loss_by_hand_and_a_wrong_gradient_are_printed(run, ns):

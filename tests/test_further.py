@@ -162,7 +162,8 @@ def test_readmes_picture_is_the_figure_of_test_errors(saved):
 
 
 def test_bugs_caught_by_checks_that_train(run, ns):
-    """Twenty images and one epoch, of three seeds without a bug, then of each bug."""
+    """Twenty images and one epoch, of three seeds without a bug, then of each bug; in
+    the figure, a row for each bug, dark where it is caught."""
     calls = run.calls_in("fit", "bugs-alarms")
     assert [call.arguments["seed"] for call in calls] == [0, 0, 1, 1, 2, 2] + 7 * [0, 0]
     assert all(call.arguments["train"] is ns.twenty for call in calls[::2])
@@ -173,22 +174,16 @@ def test_bugs_caught_by_checks_that_train(run, ns):
     (shown,) = run.tables("6.1")
     assert shown.equals(ns.baseline[["twenty images", "one epoch"]])
     assert [*shown.index] == [0, 1, 2]
-    caught = [sum(ns.bug_table.iloc[:, 0] > 1e-7), sum(memorised[3:] != 100)]
-    caught.append(7 - sum(after_epoch[3:] >= min(after_epoch[:3])))
-    assert_in_order(run.printed[calls[0].section], "Bugs caught", 7, *caught)
-
-
-def test_the_figure_of_bugs_has_the_numbers_of_the_table(run, ns):
-    """A row for each bug, by its name; dark where a number is beyond its limit."""
+    numbers, limit = ns.bug_table.to_numpy(), min(after_epoch[:3])
+    passed = numbers[:, 0] <= 1e-7, numbers[:, 1] == 100, numbers[:, 2] >= limit
+    caught = ~np.transpose(passed)
+    assert_in_order(run.printed["6.1"], "Bugs caught", 7, *caught.sum(axis=0))
     (ax,) = run.axes_in("bugs-figure")
+    np.testing.assert_array_equal(ax.collections[0].get_array().reshape(7, 3), caught)
     assert [label.get_text() for label in ax.get_yticklabels()] == [*ns.bug_table.index]
-    dark = ax.collections[0].get_array().reshape(7, 3)
     shown = {text.get_position(): text.get_text() for text in ax.texts}
-    for row, (error, memorised, accuracy_) in enumerate(ns.bug_table.to_numpy()):
-        passed = [error <= 1e-7, memorised == 100]
-        passed.append(accuracy_ >= ns.baseline["one epoch"].min())
-        np.testing.assert_array_equal(dark[row], ~np.array(passed))
-        texts = f"{error:.0e}", f"{memorised:.2f}%", f"{accuracy_:.2f}%"
-        for column, text in enumerate(texts):
-            number = shown[column + 0.5, row + 0.5]
-            assert number == text.replace("nan%", "diverges")
+    for (row, column), number in np.ndenumerate(numbers):
+        text = (
+            f"{number:.2f}%".replace("nan%", "diverges") if column else f"{number:.0e}"
+        )
+        assert shown[column + 0.5, row + 0.5] == text

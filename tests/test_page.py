@@ -67,13 +67,13 @@ def test_the_digest_says_that_docs_index_html_is_made_of_what_is_here():
     assert PAGE.stat().st_size <= 3_000_000
 
 
-def test_paper_cuts_code_between_functions_and_methods_only():
-    parts = (
+def test_paper_cuts_code_between_functions_and_methods():
+    parts = [
         "a = 1",
         "class A:\n    b = 2",
         "    def c():\n        d = 3\n\n        e = 4",
-    )
-    assert code_parts(f"{parts[0]}\n\n\n{parts[1]}\n\n{parts[2]}") == [*parts]
+    ]
+    assert code_parts("{}\n\n\n{}\n\n{}".format(*parts)) == parts
 
 
 FAULTS = {  # part of the reason: cell of the run, fault
