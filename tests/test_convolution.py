@@ -22,11 +22,6 @@ def test_the_layer_agrees_with_scipy(nb, rng, k, stride, padding, dilation):
     assert_convolves(nb.Convolution_Layer, rng, k, stride, padding, dilation)
 
 
-def test_the_names_of_cifars_classes_are_in_the_order_of_its_labels(nb):
-    names = "airplane automobile bird cat deer dog frog horse ship truck"
-    assert " ".join(nb.CIFAR_NAMES) == names
-
-
 @pytest.fixture
 def records(nb, rng, monkeypatch):
     """1,002 records, of which the first 1,000 stand for CIFAR-10's."""
@@ -69,6 +64,8 @@ def test_load_cifar_finds_an_intact_file_or_else_the_sample(
     assert load(records[1:]).startswith(f"{pickled} has other images")
     os.truncate(pickled, 1_000_000)
     assert f"Cannot load {pickled}" in load(records)
+    names = "airplane automobile bird cat deer dog frog horse ship truck"
+    assert " ".join(nb.CIFAR_NAMES) == names
 
 
 FAULTS = {"cut": "ReadError", "wrong": "not CIFAR-10's", "full disk": "OSError"}

@@ -123,12 +123,6 @@ def correct(ns):
     return [s.argmax(axis=1) == ns.test.y for s in scores]
 
 
-@pytest.fixture
-def intervals(correct):
-    """Test accuracy, low and high in % of each model in the last figure."""
-    return [*map(wilson_interval, correct)]
-
-
 def test_the_two_best_models_are_compared_in_pairs(run, ns, correct):
     """Exact McNemar test: a fair coin for each image that only one gets right."""
     *_, wide, convnet = correct
@@ -138,8 +132,9 @@ def test_the_two_best_models_are_compared_in_pairs(run, ns, correct):
     assert_in_order(run.printed["6.2"], "only one", n, won, f"{p:.3f}")
 
 
-def test_the_figure_of_test_errors(run, ns, intervals):
+def test_the_figure_of_test_errors(run, ns, correct):
     """Each model's name, point, accuracy and interval; the two best are on page 1."""
+    intervals = [*map(wilson_interval, correct)]
     assert_in_order(run.answer("6.2"), *intervals[3], *intervals[4])
     ax, *_ = run.axes_in("staircase")
     units = [f"{len(m.layers[0].b)} units" for m in (ns.mlp_model, ns.wide_run.model)]

@@ -12,7 +12,7 @@ from importlib.metadata import version
 
 import papermill
 import pytest
-from load_definitions import NOTEBOOK, ROOT, definition_source
+from load_definitions import NOTEBOOK, ROOT
 from reader import Cells, read_answers, read_notebook, read_sections
 from save_run import code_digest, text_shown
 
@@ -64,15 +64,6 @@ def test_readme_quotes_numbers_of_page_1(saved):
     for section, result in rows:
         answers = read_answers(saved).items()
         assert any(result in a for (number, _), a in answers if number == section)
-
-
-def test_definitions_use_only_arguments_definitions_and_imports():
-    rules = ["--isolated", "--select", "F821,F811", "--output-format", "concise"]
-    ruff = [sys.executable, "-m", "ruff", "check", *rules, "-"]
-    run = subprocess.run(
-        ruff, input=definition_source(), capture_output=True, encoding="utf-8"
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
 
 
 BLOCK = r"(?s)```python\n(.*?)```(?:\s*<details>(.*?)</details>)?"  # and its answer

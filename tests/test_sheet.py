@@ -34,16 +34,14 @@ SHEET = """\
 21: Func | 2.3 | prints | gradients: [
 22, 23: gradients, printed | 2.4 | prints | (2, 4, 1) & (9, 14, 3) & 2.672e-07
 24, 25: gradients, printed | 2.4 | prints | (128, 42, 666) & (52, 14, 28) & -0.4225
-26: a linear layer | 3.1 | prints | Linear w.r.t. input & Linear w.r.t. W
-27: ReLU | 3.1 | prints | ReLU w.r.t. input
+26, 27: linear layer and ReLU | 3.1 | prints | Linear w.r.t. W & ReLU w.r.t. input
 28: a two-layer MLP made of these | 3.2 | prints | W1 & b1 & W2 & b2 & relative error
 29: train it with Question 1's functions | 3.4 | prints | training loss & accuracy
 30: plot its training loss and accuracy | 3.5 | figures | loss and accuracy & training
-31: its accuracy on the validation set | 3.5 | prints | Validation accuracy
 32: best rate and batch size | 3.4 | prints | Best batch size & learning rate
 32: plot | 3.4 | figures | validation & accuracy
 32: table | 3.4 | prints | validation accuracy & gap & ±
-33: the MLP on the MNIST test set | 3.5 | prints | Test accuracy & 95% CI
+31, 33: its accuracies | 3.5 | prints | Validation accuracy & Test accuracy & 95% CI
 34: its best and worst class | 3.7 | prints | best class: & worst class:
 35: additional observations | 3.8 | text | overfitting
 36: bonus: plot | 3.9 | figures | est & accuracy & percentage & MLP

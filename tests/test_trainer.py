@@ -9,29 +9,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from references import accuracy_of, loss_of, train_by_loop
-from threadpoolctl import threadpool_info
 
 pytestmark = pytest.mark.filterwarnings("error")
 
 
-@pytest.fixture
-def datasets(nb, rng):
-    """Ten images for training and fifteen for validation, of three pixels."""
-    return [nb.Dataset(rng.random((n, 3)), rng.integers(0, 3, n)) for n in (10, 15)]
-
-
-@pytest.fixture
-def make_model(nb):
-    return partial(nb.Single_layer_classifier, 3, 3, std=1, dtype=np.float64)
-
-
 @pytest.mark.parametrize("falling", [True, False])
 @pytest.mark.parametrize(("lam", "seed"), [(0, 7), (0.125, 6)])
-def test_fit_agrees_with_a_plain_loop(nb, make_model, datasets, lam, seed, falling):
+def test_fit_agrees_with_a_plain_loop(nb, rng, lam, seed, falling):
     """One generator draws the weights and all orders, training is logged before each
     update and validation after each epoch, and a short last batch is a step, too."""
-    rng = np.random.default_rng(seed)
-    (train, validation), rows = datasets, []
+    make_model = partial(nb.Single_layer_classifier, 3, 3, std=1, dtype=np.float64)
+    sizes, rows = (10, 15), []
+    datasets = [nb.Dataset(rng.random((n, 3)), rng.integers(0, 3, n)) for n in sizes]
+    (train, validation), rng = datasets, np.random.default_rng(seed)
     start = make_model(rng=rng).W
     for W, seen in train_by_loop(start, train, rng, 3, 4, 0.5, lam, falling):
         sets = seen, (validation.x @ W, validation.y)
@@ -102,12 +92,6 @@ def test_runs_are_the_same_in_parallel(nb, rng):
         expected = train_mlp(seed)
         assert run.log.equals(expected.log)
         assert run[2:] == expected[2:]  # the accuracies
-
-
-def test_blas_has_one_thread_in_a_parallel_call(nb):
-    for pools in nb.run_parallel([joblib.delayed(threadpool_info)()] * 4, ""):
-        blas = [pool for pool in pools if pool["user_api"] == "blas"]
-        assert blas and {pool["num_threads"] for pool in blas} == {1}
 
 
 def test_initial_weights_have_he_s_standard_deviation(nb):
