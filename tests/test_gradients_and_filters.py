@@ -191,10 +191,9 @@ def test_bars_are_norms_of_the_errors_along_the_eigenvectors(run, quadratic, spe
     _, vectors, before = spectrum
     after = vectors @ descend(quadratic, "plain", 100)[-1].T
     (ax,) = run.axes_in("q5-spectrum-figure")
-    for bars, expected, label in (
-        (ax.containers[0], before, "at the start"),
-        (ax.containers[1], np.linalg.norm(after, axis=1), "after 100 plain steps"),
-    ):
+    heights = before, np.linalg.norm(after, axis=1)
+    labels = "at the start", "after 100 plain steps"
+    for bars, expected, label in zip(ax.containers, heights, labels, strict=True):
         shown = [(b.get_x() + b.get_width() / 2, b.get_height()) for b in bars]
         points = np.column_stack([np.arange(1, 76), expected])
         np.testing.assert_allclose(shown, points, atol=1e-6)

@@ -78,7 +78,7 @@ def test_paper_cuts_code_between_functions_and_methods():
 
 FAULTS = {  # part of the reason: cell of the run, fault
     "a cell failed": ("q1-data", {"outputs": [nbformat.v4.new_output("error")]}),
-    "did not run": ("q1-data", {"execution_count": None}),
+    "some cells did not run": ("q1-data", {"execution_count": None}),
     "from top to bottom": ("setup-imports", {"execution_count": 7}),
     "run with -p": ("q1-data", {"source": "edited"}),
     "SHARE is not 1.0": ("setup-share", {"source": "SHARE = 0.5  # as edited"}),

@@ -14,16 +14,13 @@ SHEET = """\
 2: random mini-batches, other ones in each epoch | 1.2 | prints | epoch 1 [ & epoch 2 [
 3: normal initial weights; try other sigma; Xavier | 1.7 | prints | 0.001 & Xavier & 0.3
 4: forward gives the scores | 1.5 | prints | loss 2.3 & log 10
-5: backward | 1.4 | prints | loss w.r.t. W & ‖W‖² w.r.t. W & relative error
-6: softmax loss | 1.4 | prints | loss w.r.t. scores & relative error
+5, 6: backward; softmax loss | 1.4 | prints | w.r.t. scores & w.r.t. W & ‖W‖² w.r.t. W
 7: utilities for the accuracy | 1.5 | prints | loss & accuracy
-8: the trainer | 1.6 | prints | after 8400 steps
-9: log of training loss and accuracy | 1.6 | prints | epoch 10: training loss
+8, 9: the trainer; its log | 1.6 | prints | epoch 10: training loss & after 8400 steps
 10: plot of training loss and accuracy | 1.6 | figures | loss and accuracy & training
 11: the accuracy on the validation set | 1.6 | prints | Validation accuracy
-12: the best lambda; over-fitting | 1.8 | prints | Best λ & overfitting & gap
 13: plot of the hyperparameters | 1.8 | figures | validation & accuracy
-13: table of the hyperparameters | 1.8 | prints | validation accuracy & gap & ±
+12, 13: best λ; over-fitting; table | 1.8 | prints | Best λ & overfitting & gap & ±
 14: performance on the MNIST test set | 1.9 | prints | Test accuracy & 95% CI
 15: best and worst class, and all | 1.10 | prints | best class: & worst class: & (%)
 16, 17: scikit-learn's linear classifier | 1.11 | prints | ours & LinearRegression
@@ -38,25 +35,21 @@ SHEET = """\
 28: a two-layer MLP made of these | 3.2 | prints | W1 & b1 & W2 & b2 & relative error
 29: train it with Question 1's functions | 3.4 | prints | training loss & accuracy
 30: plot its training loss and accuracy | 3.5 | figures | loss and accuracy & training
-32: best rate and batch size | 3.4 | prints | Best batch size & learning rate
 32: plot | 3.4 | figures | validation & accuracy
-32: table | 3.4 | prints | validation accuracy & gap & ±
+32: best pair; table | 3.4 | prints | Best batch size & validation accuracy & gap & ±
 31, 33: its accuracies | 3.5 | prints | Validation accuracy & Test accuracy & 95% CI
 34: its best and worst class | 3.7 | prints | best class: & worst class:
 35: additional observations | 3.8 | text | overfitting
 36: bonus: plot | 3.9 | figures | est & accuracy & percentage & MLP
 36: bonus: its numbers | 3.9 | prints | 10%: & 20%: & 50%: & 100%:
-37: the layer | 4.3 | prints | stride 2, padding 1, dilation 2
-38: forward | 4.4 | prints | agree with SciPy
-39: backward | 4.3 | prints | Layer w.r.t. input & Layer w.r.t. W & relative error
+37, 39: the layer; backward | 4.3 | prints | stride 2, padding 1 & Layer w.r.t. W
 40, 42: set_weights; filters for Gaussian blurring | 4.4 | figures | Gaussian filters
 41: load CIFAR-10 into an array | 4.1 | prints | (1000, 3, 32, 32)
-43: the output for the first 5 images | 4.4 | prints | First 5 & (5, 3, 32, 32)
+38, 43: forward; the first 5 images | 4.4 | prints | First 5 & (5, 3, 32, 32) & SciPy
 44: show the input and the output | 4.4 | figures | First 5 images & blur
 45: Gaussian blurring of 10 random images | 4.4 | figures | 10 random images & blur
-46: C0_weights.npy, as the weights of C_0 | 5.2 | prints | weights (20, 3, 5, 5)
 46: the 20 filters | 5.7 | figures | filters
-47: the output of C_0 for 100 images | 5.2 | prints | (100, 20, 28, 28)
+46, 47: C_0; its outputs | 5.2 | prints | weights (20, 3, 5, 5) & (100, 20, 28, 28)
 48: L2_loss | 5.1 | prints | L2 loss & relative error
 49: C with random weights | 5.3 | answers | at the random start
 50: train C with the L2 loss | 5.3 | prints | step & L2 distance & filter error

@@ -63,8 +63,7 @@ def test_a_diverging_run_stops_and_has_no_accuracies(nb, rng, rate, lam):
     data = nb.Dataset(rng.random((90, 784), np.float32), rng.integers(0, 3, 90))
     settings = {"epochs": 9, "batch_size": 9, "learning_rate": rate, "lam": lam}
     run = nb.fit(partial(nb.MLP, 784, 64, 10), data, data, **settings)
-    assert math.isnan(run.train_accuracy)
-    assert math.isnan(run.validation_accuracy)
+    assert math.isnan(run.train_accuracy) and math.isnan(run.validation_accuracy)
     assert len(run.log) < 9
 
 
@@ -95,10 +94,8 @@ def test_runs_are_the_same_in_parallel(nb, rng):
 
 
 def test_initial_weights_have_he_s_standard_deviation(nb):
-    for layer, n_inputs in (
-        (nb.Linear(300, 200, rng=0), 300),
-        (nb.Convolution_Layer(8, 60, 7, rng=0), 8 * 7 * 7),
-    ):
+    convolution = nb.Convolution_Layer(8, 60, 7, rng=0)
+    for layer, n_inputs in (nb.Linear(300, 200, rng=0), 300), (convolution, 8 * 7 * 7):
         std = math.sqrt(2 / n_inputs)
         assert layer.W.std() == pytest.approx(std, rel=0.03)
         assert abs(layer.W.mean()) < 0.03 * std and abs(layer.W).max() > 3 * std
