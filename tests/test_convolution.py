@@ -61,7 +61,7 @@ def test_load_cifar_finds_an_intact_file_or_else_the_sample(
     assert load(records) == ""
     batch = {b"data": records[1:, 1:], b"labels": records[1:, 0].tolist()}
     pickled.write_bytes(pickle.dumps(batch))
-    assert load(records[1:]).startswith(f"{pickled} has other images")
+    assert load(records[1:]).startswith(f"{pickled}: not CIFAR-10's first")
     os.truncate(pickled, 1_000_000)
     assert f"Cannot load {pickled}" in load(records)
     names = "airplane automobile bird cat deer dog frog horse ship truck"
