@@ -70,6 +70,7 @@ def test_gradients_that_are_checked(run, ns):
     layers = [c for c in run.calls["check_gradient"] if c.section in ("3.1", "4.3")]
     checked = [call.arguments["name"].split()[-1] for call in layers]
     assert checked == ["input", "W", "b", "input"] + 2 * ["input", "W", "b"]
+    assert layers[3].arguments["array"].min() < 0, "ReLU's inputs have both signs"
 
 
 def test_the_loss_by_hand_and_a_wrong_gradient_are_printed(run, ns):
