@@ -26,6 +26,8 @@ def assert_convolves(layer_class, rng, k, stride, padding, dilation):
     expected = conv2d_by_scipy(x, layer.W, b, **geometry)
     np.testing.assert_allclose(layer.forward(x), expected, rtol=0, atol=1e-12)
     G = rng.standard_normal(expected.shape)
+    with pytest.raises(AssertionError, match="expected"):
+        layer.backward(np.ones((2, 3, 20, 20)))  # of another shape
     layer.backward(G)
     total = np.sum(G * (expected - b[:, None, None]))
     for value, gradient in (x, layer.grad_input), (layer.W, layer.grad_W):
@@ -45,21 +47,38 @@ def assert_in_order(text, *parts):
         rest = found[1]
 
 
-def train_by_loop(W, data, rng, epochs, batch_size, rate, lam, falling):
-    """Plain SGD on a softmax classifier, with cosine decay or at a constant rate: yield
-    W after each epoch, with the scores and labels of its batches before their steps."""
+def passes(x, Y, W, *above):
+    """Scores of a softmax classifier (W) or an MLP (W1, b1, W2, b2); gradients of the
+    mean loss with one-hot labels Y."""
+    if not above:
+        scores = x @ W
+        return scores, [x.T @ (softmax(scores, axis=1) - Y) / len(x)]
+    b, W2, b2 = above
+    h = np.maximum(x @ W + b, 0)
+    scores = h @ W2 + b2
+    G = (softmax(scores, axis=1) - Y) / len(x)
+    grad_a = (h > 0) * (G @ W2.T)
+    return scores, [x.T @ grad_a, grad_a.sum(axis=0), h.T @ G, G.sum(axis=0)]
+
+
+def train_by_loop(arrays, data, rng, epochs, batch_size, rate, lam, falling):
+    """Plain SGD, with cosine decay or at a constant rate, and a penalty on matrices:
+    yield the arrays after each epoch, with the scores and labels of its batches before
+    their steps."""
     (x, y), step = data, 0
     n_steps = epochs * -(-len(y) // batch_size)
     for _ in range(epochs):
         order, seen = rng.permutation(len(y)), []
         for batch in np.split(order, range(batch_size, len(y), batch_size)):
-            scores, labels = x[batch] @ W, y[batch]
-            seen.append((scores, labels))
-            G = softmax(scores, axis=1) - np.eye(W.shape[1])[labels]
+            Y = np.eye(arrays[-1].shape[-1])[y[batch]]
+            scores, gradients = passes(x[batch], Y, *arrays)
+            seen.append((scores, y[batch]))
             factor = math.cos(math.pi / 2 * step / n_steps) ** 2 if falling else 1
-            W = W - factor * rate * (x[batch].T @ G / len(batch) + 2 * lam * W)
+            for k, gradient in enumerate(gradients):
+                penalty = 2 * lam * arrays[k] if arrays[k].ndim == 2 else 0
+                arrays[k] = arrays[k] - factor * rate * (gradient + penalty)
             step += 1
-        yield W, [np.concatenate(arrays) for arrays in zip(*seen, strict=True)]
+        yield arrays, [np.concatenate(parts) for parts in zip(*seen, strict=True)]
 
 
 def loss_of(scores, y):
@@ -116,11 +135,9 @@ def conv2d_by_scipy(x, W, b, stride, padding, dilation):
 def patches_by_loop(images, size):
     """Every size × size patch of images (N, C, H, W), flattened, one in each row."""
     rows, columns = np.array(images.shape[2:]) - size + 1
-    patches = [
-        images[n, :, i : i + size, j : j + size].ravel()
-        for n, i, j in np.ndindex(len(images), rows, columns)
-    ]
-    return np.array(patches)
+    corners = np.ndindex(len(images), rows, columns)
+    windows = [images[n, :, i : i + size, j : j + size] for n, i, j in corners]
+    return np.reshape(windows, (len(windows), -1))
 
 
 def measures(quadratic, delta):

@@ -200,6 +200,16 @@ def test_best_and_worst_class(run, ns, question):
     assert_in_order(run.printed[section], *parts)
 
 
+def test_best_and_worst_class_go_by_accuracy_not_by_an_interval(nb):
+    """Three of three are right, 97 of 99, 2 of 99 and none of three."""
+    counts = (3, 0), (97, 2), (2, 97), (0, 3)  # right and wrong, by class
+    labels = np.repeat(range(4), np.sum(counts, axis=1))
+    right = np.repeat([True, False] * 4, np.ravel(counts))
+    table = nb.class_accuracies(np.where(right, labels, 9), labels, [*"abcd"])
+    best, worst = nb.best_and_worst(table)
+    assert best.startswith("best class: a") and worst.startswith("worst class: d")
+
+
 def test_linear_and_logistic_regression_have_no_gradient_left(ns):
     """The squared error on the training images is minimal; our own objective, with the
     chosen λ and without biases, too."""

@@ -55,7 +55,7 @@ SHEET = """\
 50: train C with the L2 loss | 5.3 | prints | step & L2 distance & filter error
 50: the filters end right | 5.6 | answers | filter error of C & e-1
 51: L2 dist between the outputs of C and C_0 | 5.6 | prints | of C and of C_0 & e-1
-52: a notebook beside data/ and C0_weights.npy | 5.2 | code | np.load("C0_weights.npy")
+52: a notebook beside data/ and C0_weights.npy | 5.2 | code | filters("C0_weights.npy")
 """
 ROWS = [row.split(" | ") for row in SHEET.splitlines()]
 

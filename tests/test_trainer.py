@@ -2,59 +2,104 @@
 
 import itertools
 import math
+import subprocess
+import sys
 from functools import partial
 
-import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from references import accuracy_of, loss_of, train_by_loop
+from load_definitions import definition_source
+from references import accuracy, accuracy_of, loss_of, passes, train_by_loop
 
 pytestmark = pytest.mark.filterwarnings("error")
 
 
+def arrays_of(model):
+    """What is trained of a softmax classifier or an MLP, by name."""
+    if hasattr(model, "W"):
+        return {"W": model.W}
+    first, _, second = model.layers
+    return {"W1": first.W, "b1": first.b, "W2": second.W, "b2": second.b}
+
+
+SHAPES = {"Single_layer_classifier": (3, 3), "MLP": (3, 4, 3)}
+
+
 @pytest.mark.parametrize("falling", [True, False])
 @pytest.mark.parametrize(("lam", "seed"), [(0, 7), (0.125, 6)])
-def test_fit_agrees_with_a_plain_loop(nb, rng, lam, seed, falling):
+@pytest.mark.parametrize("name", SHAPES)
+def test_fit_agrees_with_a_plain_loop(nb, rng, name, lam, seed, falling):
     """One generator draws the weights and all orders, training is logged before each
-    update and validation after each epoch, and a short last batch is a step, too."""
-    make_model = partial(nb.Single_layer_classifier, 3, 3, std=1, dtype=np.float64)
+    update and validation after each epoch, and a short last batch is a step, too. All
+    weights and biases are trained; the penalty is on the weights."""
+    make_model = partial(getattr(nb, name), *SHAPES[name], dtype=np.float64)
     sizes, rows = (10, 15), []
     datasets = [nb.Dataset(rng.random((n, 3)), rng.integers(0, 3, n)) for n in sizes]
     (train, validation), rng = datasets, np.random.default_rng(seed)
-    start = make_model(rng=rng).W
-    for W, seen in train_by_loop(start, train, rng, 3, 4, 0.5, lam, falling):
-        sets = seen, (validation.x @ W, validation.y)
+    start = [*arrays_of(make_model(rng=rng)).values()]
+    for arrays, seen in train_by_loop(start, train, rng, 3, 4, 0.5, lam, falling):
+        sets = seen, (passes(validation.x, 0, *arrays)[0], validation.y)
         rows.append([f(*data) for data in sets for f in (loss_of, accuracy_of)])
     settings = {"epochs": 3, "batch_size": 4, "learning_rate": 0.5}
-    if lam:  # by default there is no penalty
-        settings["lam"] = lam
-    if not falling:  # by default the rate falls
-        settings["falling"] = False
+    settings |= {"lam": lam, "falling": falling}
     run = nb.fit(make_model, *datasets, seed, **settings)
-    np.testing.assert_allclose(run.model.W, W, rtol=1e-12)
+    trained = arrays_of(run.model).items()
+    for (array_name, array), expected in zip(trained, arrays, strict=True):
+        message = f"{array_name} is not what plain steps make of it"
+        np.testing.assert_allclose(array, expected, rtol=1e-12, err_msg=message)
     np.testing.assert_allclose(run.log[nb.LOG_COLUMNS], rows, rtol=1e-12)
     assert [*run.log.index] == [1, 2, 3]
-    assert run.train_accuracy == accuracy_of(train.x @ W, train.y)
+    scores, _ = passes(train.x, 0, *arrays)
+    assert run.train_accuracy == accuracy_of(scores, train.y)
     assert run.validation_accuracy == rows[-1][-1]
 
 
+class Part:
+    """xW or x + b: a layer with W or b alone, which is called name."""
+
+    W = b = None
+
+    def __init__(self, name, rng):
+        setattr(self, name, rng.standard_normal({"W": (4, 4), "b": 4}[name]))
+
+    def forward(self, x):
+        self.x = x
+        return x + self.b if self.W is None else x @ self.W
+
+    def backward(self, grad, need_input_grad=True):
+        self.grad_W, self.grad_b = self.x.T @ grad, grad.sum(axis=0)
+        self.grad_input = grad if self.W is None else grad @ self.W.T
+
+
+@pytest.mark.parametrize("names", ["WbW", "bW", "Wb"])
+def test_W_and_b_are_trained_and_checked_wherever_they_stand(nb, rng, names):
+    """Each by itself, after and before layers that have neither."""
+    parts = [Part(name, rng) for name in names]
+    network = nb.Network([nb.ReLU(), *parts, nb.ReLU()])
+    arrays = [getattr(part, name) for part, name in zip(parts, names, strict=True)]
+    x, y = rng.standard_normal((9, 4)), rng.integers(0, 4, 9)
+    checks = [*nb.gradients_to_check(network, x, y, 0.2)]
+    trained = [value for value, _ in network.parameters()]
+    for check, value, array in zip(checks, trained, arrays, strict=True):
+        assert check[2] is value is array
+        nb.check_gradient(*check)
+
+
 def test_falling_and_constant_rates_of_the_chosen_lambda(run, ns):
-    (call,) = run.calls_in("show_table", "q1-constant")
-    table, (x, y) = call.arguments["table"], ns.validation
-    table.columns = table.columns.astype(float)
-    assert [*table.columns] == ns.softmax_grid["learning_rate"]
-    for (name, row), falling in zip(table.iterrows(), (True, False), strict=True):
-        assert ("falling" in name) == falling
+    """Of three seeds each, on the validation set."""
+    *_, table = run.tables("1.8")
+    fits = [fit for fit in run.calls["fit"] if fit.section == "1.8"]
+    assert [*map(float, table.columns)] == ns.softmax_grid["learning_rate"]
+    for name, row in table.iterrows():
         for rate, text in row.items():
-            accuracies, settings = [], (rate, ns.softmax_best["lam"], falling)
-            for rng in map(np.random.default_rng, (1, 2, 3)):
-                W = 1e-3 * rng.standard_normal((784, 10))
-                *_, (W, _) = train_by_loop(W, ns.train, rng, 5, 50, *settings)
-                accuracies.append(accuracy_of(x @ W, y))
-            if rate < 4 or falling:  # else rounding errors grow
-                mean, std = np.mean(accuracies), np.std(accuracies, ddof=1)
-                assert text == f"{mean:.2f} ± {std:.2f}"
+            settings = ns.softmax_settings | {"learning_rate": float(rate)}
+            settings["falling"] = "falling" in name
+            shown = [f for f in fits if settings.items() <= f.arguments.items()]
+            assert [f.arguments["seed"] for f in shown] == [1, 2, 3]
+            accuracies = [accuracy(f.result.model, ns.validation) for f in shown]
+            mean, std = np.mean(accuracies), np.std(accuracies, ddof=1)
+            assert text == f"{mean:.2f} ± {std:.2f}"
 
 
 @pytest.mark.parametrize(("rate", "lam"), [(50, 0.1), (1e20, 0), (1e20, 0.1)])
@@ -81,16 +126,31 @@ def test_select_best_has_the_best_mean_validation_accuracy(nb, other):
     assert [type(value) for value in settings.values()] == [int, int]
 
 
-def test_runs_are_the_same_in_parallel(nb, rng):
-    """To the last bit: the log ends with the loss of the final weights."""
-    data = nb.Dataset(rng.random((600, 784), np.float32), rng.integers(0, 10, 600))
-    settings = {"epochs": 2, "batch_size": 50, "learning_rate": 0.1}
-    train_mlp = partial(nb.fit, partial(nb.MLP, 784, 64, 10), data, data, **settings)
-    runs = nb.run_parallel([joblib.delayed(train_mlp)(seed) for seed in range(4)], "")
-    for seed, run in enumerate(runs):
-        expected = train_mlp(seed)
-        assert run.log.equals(expected.log)
-        assert run[2:] == expected[2:]  # the accuracies
+IN_PARALLEL = """
+rng = np.random.default_rng(0)
+data = Dataset(rng.random((600, 784), np.float32), rng.integers(0, 10, 600))
+settings = {"epochs": 2, "batch_size": 50, "learning_rate": 0.1}
+train_mlp = partial(fit, make_mlp, data, data, **settings)
+runs = run_parallel([delayed(train_mlp)(seed) for seed in range(4)], "")
+assert "return" in inspect.getsource(Linear.forward)
+for seed, run in enumerate(runs):
+    assert run.log.equals(train_mlp(seed).log), "not the same to the last bit"
+
+
+class ReLU(ReLU):
+    pass  # as edited
+
+
+assert type(MLP(3, 4, 3).layers[1]) is ReLU, "an edited class has no effect"
+"""
+
+
+def test_parallel_runs_are_the_same_and_leave_classes_as_they_were(tmp_path):
+    """In processes. As in a notebook, classes are in __main__; they keep their source,
+    and can be edited."""
+    script = tmp_path / "script.py"
+    script.write_text(definition_source() + IN_PARALLEL, "utf-8")
+    subprocess.run([sys.executable, script], check=True)
 
 
 def test_initial_weights_have_he_s_standard_deviation(nb):

@@ -8,6 +8,7 @@ network and no scripts. nbconvert does most of the work.
 """
 
 import hashlib
+import json
 import re
 import sys
 from html import escape
@@ -78,10 +79,18 @@ def table_of_contents(page):
 
 
 def digest(path):
-    """Return the SHA-256 of all that a notebook's page is made from, read as text."""
-    sources = [Path(path), Path(__file__), *sorted(TEMPLATES.iterdir())]
-    text = "".join(source.read_text("utf-8") for source in sources)
-    return hashlib.sha256(text.encode()).hexdigest()
+    """Return the SHA-256 of what a notebook's page is made from: what it shows of the
+    cells, this file and the templates, read as text."""
+    shown = "source", "attachments", "outputs"
+    cells = [
+        [cell.cell_type, cell.metadata.get("tags", []), *map(cell.get, shown)]
+        for cell in nbformat.read(path, as_version=4).cells
+    ]
+    sources = [Path(__file__), *sorted(TEMPLATES.iterdir())]
+    texts = [source.read_text("utf-8") for source in sources]
+    return hashlib.sha256(
+        json.dumps([cells, texts], sort_keys=True).encode()
+    ).hexdigest()
 
 
 def make_page(path):
