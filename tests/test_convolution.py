@@ -69,7 +69,7 @@ def test_load_cifar_finds_an_intact_file_or_else_the_sample(
 
 
 FAULTS = {None: "Downloading", "cut": "ReadError", "wrong": "not CIFAR-10's"}
-FAULTS |= {"full disk": "Cannot keep", "other archive": "the archive has no"}
+FAULTS |= {"full disk": "used, but not kept", "other archive": "the archive has no"}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
