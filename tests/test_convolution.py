@@ -73,11 +73,9 @@ FAULTS |= {"full disk": "used, but not kept", "other archive": "the archive has 
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_download_is_whole_or_leaves_nothing(
-    nb, tmp_path, records, load, monkeypatch, fault
-):
-    """Before it, a line says that it begins; after a fault, what was wrong. Images that
-    cannot be kept are used."""
+def test_downloads_are_kept_whole(nb, tmp_path, records, load, monkeypatch, fault):
+    """Or not at all. First, a line says that it begins; after a fault, what was wrong.
+    Images that cannot be kept are used."""
     served = tmp_path / "served"
     if fault == "wrong":
         records[0, 9] ^= 1

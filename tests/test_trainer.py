@@ -80,8 +80,8 @@ def test_W_and_b_are_trained_and_checked_wherever_they_stand(nb, rng, names):
     arrays = [getattr(part, name) for part, name in zip(parts, names, strict=True)]
     x, y = rng.standard_normal((9, 4)), rng.integers(0, 4, 9)
     checks = [*nb.gradients_to_check(network, x, y, 0.2)]
-    trained = [value for value, _ in network.parameters()]
-    for check, value, array in zip(checks, trained, arrays, strict=True):
+    trained = network.parameters()
+    for check, (value, _), array in zip(checks, trained, arrays, strict=True):
         assert check[2] is value is array
         nb.check_gradient(*check)
 
