@@ -62,9 +62,8 @@ def passes(x, Y, W, *above):
 
 
 def train_by_loop(arrays, data, rng, epochs, batch_size, rate, lam, falling):
-    """Plain SGD, with cosine decay or at a constant rate, and a penalty on matrices:
-    yield the arrays after each epoch, with the scores and labels of its batches before
-    their steps."""
+    """Plain SGD with a penalty on matrices: yield the arrays after each epoch, with the
+    scores and labels of its batches before their steps."""
     (x, y), step = data, 0
     n_steps = epochs * -(-len(y) // batch_size)
     for _ in range(epochs):

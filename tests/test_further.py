@@ -1,12 +1,8 @@
 """The last chapter, Further: its definitions against independent references, and what
 it answers on page 1. Delete this file with the chapter."""
 
-from base64 import b64decode
-
 import numpy as np
 import pytest
-from load_definitions import ROOT
-from reader import Cells
 from references import (
     GEOMETRIES,
     accuracy,
@@ -152,12 +148,6 @@ def test_the_figure_of_test_errors(run, ns, correct):
         np.testing.assert_allclose(ends[:, 0], 100 - np.array(interval)[[2, 1]])
         assert name.get_position()[1] == text.get_position()[1] == k
         assert_in_order(text.get_text(), *interval)
-
-
-def test_readmes_picture_is_the_figure_of_test_errors(saved):
-    (cell,) = [cell for cell in saved.cells if cell.id == "staircase"]
-    (png,) = Cells([cell]).displayed("image/png")
-    assert (ROOT / "docs" / "test_errors.png").read_bytes() == b64decode(png)
 
 
 def test_bugs_caught_by_checks_that_train(run, ns):

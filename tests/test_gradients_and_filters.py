@@ -91,6 +91,9 @@ def test_the_given_layer_and_the_start(run, ns, quadratic):
     assert_in_order(run.answer("5.2"), "weights", *shapes)
     assert_in_order(run.printed["5.2"], "weights", *shapes)
     assert_in_order(run.printed["5.2"], "norm", f"{np.linalg.norm(expected):.0f}")
+    log, _ = ns.descend(ns.photos[:50], lambda grad: grad, 0)  # other images
+    half = quadratic.patches[: 50 * height * width]
+    assert log.iloc[0, 0] == pytest.approx(np.linalg.norm(half @ quadratic.start.T))
     evenly_spaced = np.linspace(-1, 1, ns.W_start.size)
     np.testing.assert_allclose(np.sort(ns.W_start.ravel()), evenly_spaced, atol=0.1)
 
