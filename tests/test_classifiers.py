@@ -71,6 +71,7 @@ def test_gradients_that_are_checked(run, ns):
     checked = [call.arguments["name"].split()[-1] for call in layers]
     assert checked == ["input", "W", "b", "input"] + 2 * ["input", "W", "b"]
     assert layers[3].arguments["array"].min() < 0, "ReLU's inputs have both signs"
+    assert np.ptp(layers[2].arguments["analytic"]) > 0, "G is random"
 
 
 def test_the_loss_by_hand_and_a_wrong_gradient_are_printed(run, ns):
