@@ -79,18 +79,14 @@ def table_of_contents(page):
 
 
 def digest(path):
-    """Return the SHA-256 of what a notebook's page is made from: what it shows of the
-    cells, this file and the templates, read as text."""
-    shown = "source", "attachments", "outputs"
-    cells = [
-        [cell.cell_type, cell.metadata.get("tags", []), *map(cell.get, shown)]
-        for cell in nbformat.read(path, as_version=4).cells
-    ]
+    """Return the SHA-256 of what a page shows of a notebook, this file and templates."""
+    keys = "cell_type", "source", "outputs", "attachments"
+    cells = nbformat.read(path, as_version=4).cells
+    shown = [[cell.metadata.get("tags", []), *map(cell.get, keys)] for cell in cells]
     sources = [Path(__file__), *sorted(TEMPLATES.iterdir())]
     texts = [source.read_text("utf-8") for source in sources]
-    return hashlib.sha256(
-        json.dumps([cells, texts], sort_keys=True).encode()
-    ).hexdigest()
+    text = json.dumps([shown, texts], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def make_page(path):

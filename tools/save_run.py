@@ -29,8 +29,7 @@ def reason_to_refuse(run, notebook):
         return "the cells did not run once each, from top to bottom"
     if [cell.source for cell in run.cells] != [cell.source for cell in notebook.cells]:
         return "run with -p, or the notebook has changed since"
-    whole = r"SHARE = 1(\.0*)?\s*(#|$)"
-    if not any(re.match(whole, cell.source) for cell in code):
+    if not any(re.match(r"SHARE = 1(\.0*)?\s*(#|$)", cell.source) for cell in code):
         return "SHARE is not 1.0"
     if "images (1000, 3, 32, 32)" not in printed:
         return "CIFAR-10 was missing, so the run used the sample of 20 images"
