@@ -79,7 +79,7 @@ def table_of_contents(page):
 
 
 def digest(path):
-    """Return the SHA-256 of what a page shows of a notebook, this file and templates."""
+    """Return the SHA-256 of what a page is made of: cells, this file, templates."""
     keys = "cell_type", "source", "outputs", "attachments"
     cells = nbformat.read(path, as_version=4).cells
     shown = [[cell.metadata.get("tags", []), *map(cell.get, keys)] for cell in cells]
