@@ -38,13 +38,15 @@ def test_fit_agrees_with_a_plain_loop(nb, rng, name, lam, seed, falling):
     datasets = [nb.Dataset(rng.random((n, 3)), rng.integers(0, 3, n)) for n in sizes]
     (train, validation), rng = datasets, np.random.default_rng(seed)
     start = [*arrays_of(make_model(rng=rng)).values()]
-    for arrays, seen in train_by_loop(start, train, rng, 3, 4, 0.5, lam, falling):
+    for arrays, seen in train_by_loop([*start], train, rng, 3, 4, 0.5, lam, falling):
         sets = seen, (passes(validation.x, 0, *arrays)[0], validation.y)
         rows.append([f(*data) for data in sets for f in (loss_of, accuracy_of)])
     settings = {"epochs": 3, "batch_size": 4, "learning_rate": 0.5}
     settings |= {"lam": lam, "falling": falling}
     run = nb.fit(make_model, *datasets, seed, **settings)
     trained = arrays_of(run.model).items()
+    for (array_name, array), old in zip(trained, start, strict=True):
+        assert not np.array_equal(array, old), f"{array_name} is not trained"
     for (array_name, array), expected in zip(trained, arrays, strict=True):
         message = f"{array_name} is not what plain steps make of it"
         np.testing.assert_allclose(array, expected, rtol=1e-12, err_msg=message)
