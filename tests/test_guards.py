@@ -9,6 +9,7 @@ import pytest
 from load_definitions import ROOT
 
 DIVERGED = {"lam": [0, 1], "validation_accuracy": math.nan}
+TRIED = {"lam": [0, 1], "validation_accuracy": 90}
 MIXED = {"lam": 0, "learning_rate": 1, "seed": 1, "epochs": [5, 9]}
 CALLS = {
     "one label, 3 rows": lambda nb: nb.loss_function(np.zeros(1, int), np.eye(3)),
@@ -21,7 +22,7 @@ CALLS = {
     "share": lambda nb: nb.load_mnist(ROOT / "data/mnist", share=1.5),
     "tiny share": lambda nb: nb.load_mnist(ROOT / "data/mnist", share=1e-4),
     "all diverged": lambda nb: nb.select_best(pd.DataFrame(DIVERGED), {"lam": [0, 1]}),
-    "not tried": lambda nb: nb.select_best(pd.DataFrame(DIVERGED), {"lam": [2]}),
+    "not tried": lambda nb: nb.select_best(pd.DataFrame(TRIED), {"lam": [1, 2]}),
     "third setting": lambda nb: nb.show_tuning(pd.DataFrame(MIXED), "lam", "title"),
 }
 

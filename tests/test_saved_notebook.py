@@ -62,9 +62,8 @@ def test_readme_quotes_numbers_of_page_1(saved):
     assert rows
     for section, result in rows:
         answers = [a for (n, _), a in read_answers(saved).items() if n == section]
-        assert any(result in a for a in answers), (
-            f"row {section}: {result} is not in {answers}"
-        )
+        missing = f"row {section}: {result} is not in {answers}"
+        assert any(result in a for a in answers), missing
 
 
 BLOCK = r"(?s)```python\n(.*?)```(?:\s*<details>(.*?)</details>)?"  # and its answer
