@@ -129,6 +129,8 @@ def test_select_best_has_the_best_mean_validation_accuracy(nb, other):
 
 
 IN_PARALLEL = """
+import inspect
+
 rng = np.random.default_rng(0)
 data = Dataset(rng.random((600, 784), np.float32), rng.integers(0, 10, 600))
 settings = {"epochs": 2, "batch_size": 50, "learning_rate": 0.1}

@@ -33,6 +33,8 @@ def reason_to_refuse(run, notebook):
         return "SHARE is not 1.0"
     if "images (1000, 3, 32, 32)" not in printed:
         return "CIFAR-10 was missing, so the run used the sample of 20 images"
+    if "not CIFAR-10's first 1,000 images, so" in printed:
+        return "it used 1,000 images that are not CIFAR-10's first"
     return None
 
 
