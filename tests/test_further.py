@@ -2,7 +2,10 @@
 it answers on page 1. Delete this file with the chapter."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from load_definitions import ROOT
+from reader import read_notebook, read_sections
 from references import (
     GEOMETRIES,
     accuracy,
@@ -47,6 +50,26 @@ def test_scores_of_the_convnet(nb, rng):
     np.testing.assert_allclose(convnet.forward(x), units @ last.W + last.b)
 
 
+def test_numbers_in_the_tables_of_6_2(nb):
+    """What each layer trains, all together, and the MLP; and means and deviations of
+    the benchmarks' three seeds, at the settings of the notebook."""
+    text = read_sections(read_notebook())["6.2"].source("markdown")
+    sizes = [k.W.size + k.b.size for k in nb.ConvNet(rng=0).layers_with_weights()]
+    in_mlp = sum(k.W.size + k.b.size for k in nb.make_mlp(rng=0).layers_with_weights())
+    counts = [*sizes, sum(sizes), sum(sizes[:2]), in_mlp]
+    assert_in_order(text, *(f"{count:,}" for count in counts))
+    runs = pd.read_csv(ROOT / "benchmarks" / "convnet_runs.csv")
+    pairs = [(model, way) for model in ("MLP", "ConvNet") for way in (False, True)]
+    parts = []
+    for model, distorted in pairs:
+        chosen = (runs["model"] == model) & (runs["distorted"] == distorted)
+        chosen &= runs["epochs"] == {"MLP": 30, "ConvNet": 20}[model]
+        accuracies = runs["accuracy"][chosen]
+        assert len(accuracies) == 3
+        parts += [accuracies.mean(), "±", accuracies.std()]
+    assert_in_order(text, *parts, *(f"{parts[k] - parts[0]:.1f}" for k in (3, 6, 9)))
+
+
 @pytest.mark.parametrize("reach", [0.0, 0.8, 2.5, 60.0])
 def test_warp_agrees_with_scipy(nb, rng, reach):
     """Bilinear between pixels, and 0 outside of the image."""
@@ -68,7 +91,10 @@ def test_displacements_are_random_sums_of_bumps_and_an_affine_part(nb, rng):
     column = np.tile(np.arange(28) - 13.5, 28)
     expected = np.vstack([bumps, np.sort(column), column, np.ones(784)])
     np.testing.assert_allclose(nb.displacement_basis(), expected, atol=1e-6)
-    c = nb.random_displacements(5000, rng, np.eye(39, dtype=np.float32)).reshape(-1, 39)
+    c = nb.random_displacements(5000, rng, np.eye(39, dtype=np.float32))
+    drawn_apart = [np.corrcoef(*c[..., k])[0, 1] for k in range(39)]  # rows, columns
+    np.testing.assert_allclose(drawn_apart, 0, atol=0.1)
+    c = c.reshape(-1, 39)
     np.testing.assert_allclose(c[:, :36].std(axis=0), 1.2, rtol=0.05)
     np.testing.assert_allclose(np.abs(c[:, 36:]).max(axis=0), [0.15, 0.15, 1], 0.02)
     assert np.abs(c[:, :36]).max() > 3 * 1.2
@@ -173,6 +199,6 @@ def test_bugs_caught_by_checks_that_train(run, ns):
     shown = {text.get_position(): text.get_text() for text in ax.texts}
     for (row, column), number in np.ndenumerate(numbers):
         text = (
-            f"{number:.2f}%".replace("nan%", "diverges") if column else f"{number:.0e}"
+            f"{number:.2f}%".replace("nan%", "diverges") if column else f"{number:.3g}"
         )
         assert shown[column + 0.5, row + 0.5] == text

@@ -35,12 +35,9 @@ def test_gradients_at_the_points_of_the_sheet(run, point):
     gradient = [float(number) + 0.0 for number in exact(*point)[2:]]  # no -0.0
     assert_in_order(run.answer("2.4"), point, *(f"{number:.6g}" for number in gradient))
     (table,) = run.tables("2.4")
-    names = ["∂f/∂x", "∂f/∂y", "∂f/∂z"]
-    backprop = table.loc[str(point), "backprop"][names].tolist()
-    numerical = table.loc[str(point), "numerical"][names].tolist()
-    assert backprop == pytest.approx(gradient, rel=1e-9, abs=1e-99)
-    assert numerical == pytest.approx(gradient, rel=1e-6, abs=1e-10)
-    assert numerical[1] != backprop[1], "measured, not copied"
+    shown = table.loc[str(point), ["∂f/∂x", "∂f/∂y", "∂f/∂z"]].tolist()
+    assert shown == pytest.approx(gradient, rel=1e-9, abs=1e-99)
+    assert_in_order(run.printed["2.4"], f"f at {point}", "relative error")
 
 
 def test_gradients_of_small_graphs_and_of_func_are_printed(run):
@@ -49,7 +46,9 @@ def test_gradients_of_small_graphs_and_of_func_are_printed(run):
     assert_in_order(run.printed["2.1"], *parts)
     for text in run.printed["2.3"], run.answer("2.3"):
         numbers = [float(number) for number in re.findall(r"-?\d\.\d+", text)]
-        assert numbers == pytest.approx([*map(float, exact(2.25, 4, 1)[2:])], rel=1e-5)
+        assert numbers == pytest.approx(
+            [*map(float, exact(2.25, 4, 0.9)[2:])], rel=1e-5
+        )
 
 
 def test_numbers_by_hand_shapes_and_agreement_are_printed(run, ns):
@@ -114,8 +113,8 @@ def test_descents_are_those_of_the_quadratic_form(run, ns, quadratic, kind, n):
 def test_results_of_both_descents_are_reported(run, ns):
     """L2 distance and filter error, on page 1 and in print."""
     start, end = ns.L_log.iloc[[0, -1]].to_numpy()
-    on_L = "{:.0f} / {:.2f} after 100 plain steps on L; ".format(*end)
-    on_L += "{:.0f} / {:.2f} at the random start".format(*start)
+    on_L = "{:.0f} / {:.2f} at the random start; ".format(*start)
+    on_L += "{:.0f} / {:.2f} after 100 steps of gradient descent".format(*end)
     newton = "{:.0e} / {:.0e} after 2 preconditioned steps"
     newton = newton.format(*ns.newton_log.iloc[-1])
     for section, text in ("5.3", on_L), ("5.6", newton):
@@ -194,15 +193,22 @@ def test_predicted_errors_and_steps(run, ns, quadratic, spectrum):
 
 
 def test_bars_are_norms_of_the_errors_along_the_eigenvectors(run, quadratic, spectrum):
-    """At the start, and after 100 plain steps on ½L²."""
-    _, vectors, before = spectrum
+    """At the start, and after 100 plain steps on ½L². Above, the eigenvalues, and a line
+    at that whose direction keeps half of its error in these steps."""
+    eigenvalues, vectors, before = spectrum
     after = vectors @ descend(quadratic, "plain", 100)[-1].T
-    (ax,) = run.axes_in("q5-spectrum-figure")
+    above, ax = run.axes_in("q5-spectrum-figure")
+    (dots, line), numbers = above.lines, np.arange(1, 76)
+    np.testing.assert_allclose(dots.get_xdata(), numbers)
+    np.testing.assert_allclose(dots.get_ydata(), eigenvalues, rtol=1e-6)
+    factor = 1 - np.array(line.get_ydata()) / eigenvalues[0]
+    np.testing.assert_allclose(factor**100, 0.5)
+    assert above.get_yscale() == "log" and "100 steps" in line.get_label()
     heights = before, np.linalg.norm(after, axis=1)
-    labels = "at the start", "after 100 plain steps"
+    labels = "error at the start", "error after 100\nplain steps"
     for bars, expected, label in zip(ax.containers, heights, labels, strict=True):
         shown = [(b.get_x() + b.get_width() / 2, b.get_height()) for b in bars]
-        points = np.column_stack([np.arange(1, 76), expected])
+        points = np.column_stack([numbers, expected])
         np.testing.assert_allclose(shown, points, atol=1e-6)
         assert bars.get_label().startswith(label)
 

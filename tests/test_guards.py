@@ -33,6 +33,19 @@ def test_a_guard_refuses(nb, call):
         call(nb)
 
 
+@pytest.mark.parametrize("content", [None, b"<html>", b"PK\x03\x04"])
+def test_a_file_without_filters_is_named(nb, tmp_path, content):
+    """It is missing, a page of text, or an archive."""
+    path = tmp_path / "W.npy"
+    if content == b"PK\x03\x04":
+        with path.open("wb") as file:
+            np.savez(file, np.ones((2, 3, 5, 5)))
+    elif content:
+        path.write_bytes(content)
+    with pytest.raises(OSError, match=r"W\.npy is missing, or not one array"):
+        nb.load_filters(path)
+
+
 @pytest.mark.parametrize(
     ("shape", "value"),
     [((9, 3, 5, 5), 0), ((9, 3, 5, 5), np.nan), ((9, 5, 5, 5), 1), ((9, 3, 5), 1)],

@@ -82,6 +82,8 @@ def test_the_digest_covers_what_the_page_shows(saved, tmp_path, key):
     assert (digest(path) == digest(NOTEBOOK)) == (key == "execution_count")
 
 
+OTHER = "data: not CIFAR-10's first 1,000 images, so …\nimages (1000, 3, 32, 32)"
+OTHER_IMAGES = nbformat.v4.new_output("stream", text=OTHER)
 FAULTS = {  # part of the reason: cell of the run, fault
     "None": ("setup-share", {"source": "SHARE = 1.0"}),  # without a comment
     "a cell failed": ("q1-data", {"outputs": [nbformat.v4.new_output("error")]}),
@@ -90,6 +92,7 @@ FAULTS = {  # part of the reason: cell of the run, fault
     "run with -p": ("q1-data", {"source": "edited"}),
     "SHARE is not 1.0": ("setup-share", {"source": "SHARE = 0.5  # as edited"}),
     "CIFAR-10 was missing": ("q4-cifar-load", {"outputs": []}),  # other shapes
+    "not CIFAR-10's first": ("q4-cifar-load", {"outputs": [OTHER_IMAGES]}),
 }
 
 

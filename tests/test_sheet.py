@@ -16,7 +16,7 @@ SHEET = """\
 4: forward gives the scores | 1.5 | prints | loss 2.3 & log 10
 5, 6: backward; softmax loss | 1.4 | prints | w.r.t. scores & w.r.t. W & ‖W‖² w.r.t. W
 7: utilities for the accuracy | 1.5 | prints | loss & accuracy
-8, 9: the trainer; its log | 1.6 | prints | epoch 10: training loss & after 8400 steps
+8, 9: the trainer; its log | 1.6 | prints | epoch 10: training loss & total: 8400 steps
 10: plot of training loss and accuracy | 1.6 | figures | loss and accuracy & training
 11: the accuracy on the validation set | 1.6 | prints | Validation accuracy
 13: plot of the hyperparameters | 1.8 | figures | validation & accuracy

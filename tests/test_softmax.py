@@ -1,6 +1,7 @@
 """Question 1's data, classifier, loss, gradient check and accuracies."""
 
 import gzip
+import re
 
 import numpy as np
 import pytest
@@ -34,6 +35,21 @@ def test_load_mnist_splits_at_random_and_keeps_each_label_with_its_image(nb):
     assert (len(train), len(validation)) == (420, 180)
     assert train != sorted(train) and not {*train} & {*validation}
     assert test == [*range(10_000)], "the test set is the whole file, in order"
+
+
+def test_mnist_is_read_unpacked_and_missed_by_name(nb, tmp_path, monkeypatch):
+    """With the sheet's names of files; the message has the folder of the notebook."""
+    monkeypatch.chdir(tmp_path)
+    for file in MNIST.iterdir():
+        name = file.name.replace("-idx", ".idx").removesuffix(".gz")
+        (tmp_path / name).write_bytes(gzip.decompress(file.read_bytes()))
+    pairs = zip(nb.load_mnist(".", 0.01), nb.load_mnist(MNIST, 0.01), strict=True)
+    for unpacked, packed in pairs:
+        np.testing.assert_array_equal(unpacked.x, packed.x)
+        np.testing.assert_array_equal(unpacked.y, packed.y)
+    (tmp_path / "t10k-labels.idx1-ubyte").unlink()
+    with pytest.raises(OSError, match=rf"t10k-labels-idx1.*{re.escape(str(tmp_path))}"):
+        nb.load_mnist(".", 0.01)
 
 
 @pytest.mark.parametrize(
