@@ -193,7 +193,7 @@ def test_predicted_errors_and_steps(run, ns, quadratic, spectrum):
 
 
 def test_bars_are_norms_of_the_errors_along_the_eigenvectors(run, quadratic, spectrum):
-    """At the start, and after 100 plain steps on ½L². Above, the eigenvalues, and a line
+    """At the start and after 100 plain steps on ½L². Above, the eigenvalues, and a line
     at that whose direction keeps half of its error in these steps."""
     eigenvalues, vectors, before = spectrum
     after = vectors @ descend(quadratic, "plain", 100)[-1].T
