@@ -269,8 +269,8 @@ def test_half_the_best_batch_size_and_rate_are_tried_with_the_same_seeds(run, ns
     parts = []
     for runs in ns.mlp_runs, ns.halved_trials:
         accuracies = [accuracy(model, ns.validation) for model in runs["model"]]
-        parts += [*runs.iloc[0][["batch_size", "learning_rate"]]]
-        parts[-1:] = [f"{parts[-1]:g}", *mean_and_std(accuracies)]
+        batch_size, rate = runs.iloc[0][["batch_size", "learning_rate"]]
+        parts += [batch_size, f"{rate:g}", *mean_and_std(accuracies)]
     assert_in_order(run.printed["3.4"], *parts)
 
 

@@ -51,8 +51,7 @@ def test_scores_of_the_convnet(nb, rng):
 
 
 def test_numbers_in_the_tables_of_6_2(nb):
-    """What each layer trains, all together, and the MLP; and means and deviations of
-    the benchmarks' three seeds, at the settings of the notebook."""
+    """What the layers train, and the benchmarks' accuracies at the same settings."""
     text = read_sections(read_notebook())["6.2"].source("markdown")
     sizes = [k.W.size + k.b.size for k in nb.ConvNet(rng=0).layers_with_weights()]
     in_mlp = sum(k.W.size + k.b.size for k in nb.make_mlp(rng=0).layers_with_weights())

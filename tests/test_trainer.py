@@ -89,8 +89,7 @@ def test_W_and_b_are_trained_and_checked_wherever_they_stand(nb, rng, names):
 
 
 def test_falling_and_constant_rates_of_the_chosen_lambda(run, ns):
-    """Of three seeds each, on the validation set; by the average of the rate, which is
-    half the start of a falling one."""
+    """On the validation set; by the average rate, half the start of a falling one."""
     *_, table = run.tables("1.8")
     fits = [fit for fit in run.calls["fit"] if fit.section == "1.8"]
     rates, shown_rates = ns.softmax_grid["learning_rate"], {True: [], False: []}
