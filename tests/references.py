@@ -95,6 +95,11 @@ def accuracy(model, dataset):
     return accuracy_of(model.forward(dataset.x), dataset.y)
 
 
+def labels_by_image(dataset):
+    """{bytes of an image: its label} of a Dataset."""
+    return {x.tobytes(): y for x, y in zip(dataset.x, dataset.y, strict=True)}
+
+
 def wilson_interval(correct):
     """[accuracy, low, high] in %, with Wilson's closed formula for 95% confidence."""
     n, p, z = len(correct), float(np.mean(correct)), 1.959963984540054

@@ -92,8 +92,7 @@ def test_the_untrained_classifier_is_evaluated(run, ns):
 
 
 def test_the_bare_loop_takes_the_sheets_steps(run, ns):
-    """The gradient of the sum over each mini-batch, at a constant rate, with λ. Every
-    second epoch is logged."""
+    """The gradient of the sum over each mini-batch, at a constant rate, with λ."""
     W, rng, step = ns.snapshots[0].astype(float), np.random.default_rng(0), 0
     for epoch in range(1, 11):
         for x, y in ns.get_minibatch(*ns.train, 50, rng):
@@ -213,12 +212,11 @@ COUNTS |= {"bc": [(8, 1), (90, 9), (30, 30)], "cb": [(1, 8), (9, 90), (30, 30)]}
 
 @pytest.mark.parametrize("ends", COUNTS)
 def test_best_and_worst_class_go_by_accuracy_not_by_an_interval(nb, ends):
-    """88.9% of 9 reaches 98.0%, 90.9% of 99 only 95.1%."""
     counts = np.array(COUNTS[ends])
     labels = np.repeat(range(len(counts)), counts.sum(axis=1))
     right = np.repeat([True, False] * len(counts), counts.ravel())
-    names = "abcd"[: len(counts)]
-    table = nb.class_accuracies(np.where(right, labels, 9), labels, [*names])
+    predictions, names = np.where(right, labels, 9), [*"abcd"[: len(counts)]]
+    table = nb.class_accuracies(predictions, labels, names)
     assert [line.split(",")[0][-1] for line in nb.best_and_worst(table)] == [*ends]
 
 

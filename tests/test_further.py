@@ -50,8 +50,7 @@ def test_scores_of_the_convnet(nb, rng):
     np.testing.assert_allclose(convnet.forward(x), units @ last.W + last.b)
 
 
-def test_numbers_in_the_tables_of_6_2(nb):
-    """What the layers train, and the benchmarks' accuracies at the same settings."""
+def test_numbers_of_weights_and_of_benchmarks_in_6_2(nb):
     text = read_sections(read_notebook())["6.2"].source("markdown")
     sizes = [k.W.size + k.b.size for k in nb.ConvNet(rng=0).layers_with_weights()]
     in_mlp = sum(k.W.size + k.b.size for k in nb.make_mlp(rng=0).layers_with_weights())

@@ -199,8 +199,7 @@ def test_bars_are_norms_of_the_errors_along_the_eigenvectors(run, quadratic, spe
     after = vectors @ descend(quadratic, "plain", 100)[-1].T
     above, ax = run.axes_in("q5-spectrum-figure")
     (dots, line), numbers = above.lines, np.arange(1, 76)
-    np.testing.assert_allclose(dots.get_xdata(), numbers)
-    np.testing.assert_allclose(dots.get_ydata(), eigenvalues, rtol=1e-6)
+    np.testing.assert_allclose(dots.get_data(), [numbers, eigenvalues], rtol=1e-6)
     factor = 1 - np.array(line.get_ydata()) / eigenvalues[0]
     np.testing.assert_allclose(factor**100, 0.5)
     assert above.get_yscale() == "log" and "100 steps" in line.get_label()

@@ -2,6 +2,7 @@
 
 import pytest
 from reader import code_cells, names_in
+from references import labels_by_image
 
 # Sections of Questions 1 and 3 that report results on the test set
 REPORT = {"1.9", "1.10", "1.11", "1.13", "3.5", "3.7", "3.9"}
@@ -9,11 +10,6 @@ PARTS = {"data"}  # of 1.1's loop
 TEST_NAMES = {"test", "model_correct", "softmax_predictions", "softmax_correct"}
 TEST_NAMES |= {"mlp_predictions", "mlp_correct", "softmax_classes", "mlp_classes"}
 TEST_NAMES |= {"softmax_subsets", "mlp_subsets", "acc", *PARTS}
-
-
-def labels_by_image(dataset):
-    """{bytes of an image: its label} of a Dataset."""
-    return {x.tobytes(): y for x, y in zip(dataset.x, dataset.y, strict=True)}
 
 
 @pytest.fixture(scope="module")
