@@ -11,6 +11,12 @@ from load_definitions import ROOT
 DIVERGED = {"lam": [0, 1], "validation_accuracy": math.nan}
 TRIED = {"lam": [0, 1], "validation_accuracy": 90}
 MIXED = {"lam": 0, "learning_rate": 1, "seed": 1, "epochs": [5, 9]}
+
+
+class BiasAlone:
+    b = np.zeros(3)
+
+
 CALLS = {
     "one label, 3 rows": lambda nb: nb.loss_function(np.zeros(1, int), np.eye(3)),
     "weights": lambda nb: nb.Convolution_Layer(1, 1, 3).set_weights(np.eye(3)),
@@ -18,7 +24,12 @@ CALLS = {
     "float32": lambda nb: nb.numerical_gradient(float, np.zeros(2, np.float32)),
     "node twice": lambda nb: nb.Graph(dict.fromkeys("pq", (nb.Add(), "x", "y"))),
     "name twice": lambda nb: nb.Graph({"x": (nb.Tanh(), "x")}).forward(x=1.0),
-    "layer twice": lambda nb: nb.Network(2 * [nb.ReLU()]),
+    "labels (N, 1)": lambda nb: nb.loss_backward(np.zeros((3, 1), int), np.eye(3)),
+    "label -1": lambda nb: nb.loss_function(np.array([0, 1, -1]), np.eye(3)),
+    "layer twice": lambda nb: nb.Network(2 * [nb.Linear(3, 3)]),
+    "no weights": lambda nb: nb.Network([nb.ReLU()]),
+    "network inside": lambda nb: nb.Network([nb.MLP(3, 3, 3), nb.Linear(3, 3)]),
+    "bias alone": lambda nb: nb.Network([BiasAlone(), nb.Linear(3, 3)]),
     "share": lambda nb: nb.load_mnist(ROOT / "data/mnist", share=1.5),
     "tiny share": lambda nb: nb.load_mnist(ROOT / "data/mnist", share=1e-4),
     "all diverged": lambda nb: nb.select_best(pd.DataFrame(DIVERGED), {"lam": [0, 1]}),
@@ -31,6 +42,13 @@ CALLS = {
 def test_a_guard_refuses(nb, call):
     with pytest.raises(AssertionError):
         call(nb)
+
+
+def test_layers_of_a_network_cannot_be_replaced(nb):
+    """Others would be trained than before; the network has to be made again."""
+    network = nb.MLP(3, 3, 3)
+    with pytest.raises(TypeError):
+        network.layers[1] = nb.ReLU()
 
 
 @pytest.mark.parametrize("file", ["README.md", "nothing.npy"])

@@ -76,7 +76,7 @@ def test_the_digest_covers_what_the_page_shows(saved, tmp_path, key):
     """Not the version of Python, which Jupyter writes to the notebook's metadata."""
     notebook, path = copy.deepcopy(saved), tmp_path / "notebook.ipynb"
     notebook.metadata["language_info"]["version"] = "3.99"
-    (cell,) = [cell for cell in notebook.cells if cell.id == "q1-data"]
+    (cell,) = [cell for cell in notebook.cells if cell.id == "q1-minibatch-demo"]
     cell[key] = CHANGES[key]
     nbformat.write(notebook, path)
     assert (digest(path) == digest(NOTEBOOK)) == (key == "execution_count")
@@ -91,7 +91,7 @@ FAULTS = {  # part of the reason: cell of the run, fault
     "from top to bottom": ("setup-imports", {"execution_count": 7}),
     "run with -p": ("q1-data", {"source": "edited"}),
     "SHARE is not 1.0": ("setup-share", {"source": "SHARE = 0.5  # as edited"}),
-    "CIFAR-10 was missing": ("q4-cifar-load", {"outputs": []}),  # other shapes
+    "CIFAR-10 was missing": ("q4-cifar-report", {"outputs": []}),  # other shapes
     "not CIFAR-10's first": ("q4-cifar-load", {"outputs": [OTHER_IMAGES]}),
 }
 

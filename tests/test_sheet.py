@@ -13,10 +13,10 @@ SHEET = """\
 1: 70% of it trains; print the size | 1.1 | prints | training: 42000 & (42000, 784)
 2: random mini-batches, other ones in each epoch | 1.2 | prints | epoch 1 [ & epoch 2 [
 3: normal initial weights; try other sigma; Xavier | 1.7 | prints | 0.001 & Xavier & 0.3
-4: forward gives the scores | 1.5 | prints | loss 2.3 & log 10
+4: forward gives the scores | 1.5 | prints | loss 2.3 & accuracy
 5, 6: backward; softmax loss | 1.4 | prints | w.r.t. scores & w.r.t. W & ‖W‖² w.r.t. W
 7: utilities for the accuracy | 1.5 | prints | loss & accuracy
-8, 9: the trainer; its log | 1.6 | prints | epoch 10: training loss & total: 8400 steps
+8, 9: the trainer; its log | 1.6 | prints | training loss & training accuracy & total
 10: plot of training loss and accuracy | 1.6 | figures | loss and accuracy & training
 11: the accuracy on the validation set | 1.6 | prints | Validation accuracy
 13: plot of the hyperparameters | 1.8 | figures | validation & accuracy
@@ -27,10 +27,10 @@ SHEET = """\
 18: additional observations | 1.12 | text | Overfitting
 19: bonus: plot | 1.13 | figures | est & accuracy & percentage
 19: bonus: table | 1.13 | prints | percentage & test (%)
-20: a class for each node | 2.2 | prints | Add & Divide & CosPi & SinPi & Sigmoid & Log
+20: a class for each node | 2.2 | prints | Add & Divide & cos_pi & sin_pi & tanh & log
 21: Func | 2.3 | prints | gradients: [
-22, 23: gradients, printed | 2.4 | prints | (2, 4, 1) & (9, 14, 3) & 2.672e-07
-24, 25: gradients, printed | 2.4 | prints | (128, 42, 666) & (52, 14, 28) & -0.4225
+22, 23: gradients, printed | 2.4 | prints | (2, 4, 1) & (9, 14, 3) & 2.67216e-07
+24, 25: gradients, printed | 2.4 | prints | (128, 42, 666) & (52, 14, 28) & -0.422452
 26, 27: linear layer and ReLU | 3.1 | prints | Linear w.r.t. W & ReLU w.r.t. input
 28: a two-layer MLP made of these | 3.2 | prints | W1 & b1 & W2 & b2 & relative error
 29: train it with Question 1's functions | 3.4 | prints | training loss & accuracy
@@ -45,14 +45,16 @@ SHEET = """\
 37, 39: the layer; backward | 4.3 | prints | stride 2, padding 1 & Layer w.r.t. W
 40, 42: set_weights; filters for Gaussian blurring | 4.4 | figures | Gaussian filters
 41: load CIFAR-10 into an array | 4.1 | prints | (1000, 3, 32, 32)
-38, 43: forward; the first 5 images | 4.4 | prints | First 5 & (5, 3, 32, 32) & SciPy
+38, 43: forward; the first 5 images | 4.4 | prints | outputs & (5, 3, 32, 32) & SciPy
 44: show the input and the output | 4.4 | figures | First 5 images & blur
 45: Gaussian blurring of 10 random images | 4.4 | figures | 10 random images & blur
 46: the 20 filters | 5.7 | figures | filters
 46, 47: C_0; its outputs | 5.2 | prints | weights (20, 3, 5, 5) & (100, 20, 28, 28)
 48: L2_loss | 5.1 | prints | L2 loss & relative error
 49: C with random weights | 5.3 | answers | at the random start
-50: train C with the L2 loss | 5.3 | prints | step & L2 distance & filter error
+50: train C with the L2 loss | 5.3 | prints | L2 distance & filter error & 100 steps
+50: plot of its training | 5.3 | figures | L2 distance and filter error & steps
+50: a log | 5.6 | prints | step & L2 distance & filter error
 50: the filters end right | 5.6 | answers | filter error of C & e-1
 51: L2 dist between the outputs of C and C_0 | 5.6 | prints | of C and of C_0 & e-1
 52: a notebook beside data/ and C0_weights.npy | 5.2 | code | filters("C0_weights.npy")

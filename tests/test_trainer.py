@@ -57,54 +57,47 @@ def test_fit_agrees_with_a_plain_loop(nb, rng, name, lam, seed, falling):
     assert run.validation_accuracy == rows[-1][-1]
 
 
-class Part:
-    """xW or x + b: a layer with W or b alone, which is called name."""
+class Weights:
+    """xW: a layer without a bias."""
 
-    W = b = None
-
-    def __init__(self, name, rng):
-        setattr(self, name, rng.standard_normal({"W": (4, 4), "b": 4}[name]))
+    def __init__(self, rng):
+        self.W = rng.standard_normal((4, 4))
 
     def forward(self, x):
         self.x = x
-        return x + self.b if self.W is None else x @ self.W
+        return x @ self.W
 
     def backward(self, grad, need_input_grad=True):
-        self.grad_W, self.grad_b = self.x.T @ grad, grad.sum(axis=0)
-        self.grad_input = grad if self.W is None else grad @ self.W.T
+        self.grad_W, self.grad_input = self.x.T @ grad, grad @ self.W.T
 
 
-@pytest.mark.parametrize("names", ["WbW", "bW", "Wb"])
-def test_W_and_b_are_trained_and_checked_wherever_they_stand(nb, rng, names):
-    """Each by itself, after and before layers that have neither."""
-    parts = [Part(name, rng) for name in names]
-    network = nb.Network([nb.ReLU(), *parts, nb.ReLU()])
-    arrays = [getattr(part, name) for part, name in zip(parts, names, strict=True)]
+def test_weights_without_bias_are_trained_and_checked_wherever_they_stand(nb, rng):
+    """After and before layers that have none."""
+    layers = [nb.ReLU(), Weights(rng), Weights(rng), nb.ReLU()]
+    network = nb.Network(layers)
     x, y = rng.standard_normal((9, 4)), rng.integers(0, 4, 9)
     checks = [*nb.gradients_to_check(network, x, y, 0.2)]
     trained = network.parameters()
-    for check, (value, _), array in zip(checks, trained, arrays, strict=True):
-        assert check[2] is value is array
+    for check, (value, _), layer in zip(checks, trained, layers[1:3], strict=True):
+        assert check[2] is value is layer.W
         nb.check_gradient(*check)
 
 
 def test_falling_and_constant_rates_of_the_chosen_lambda(run, ns):
-    """On the validation set; by the average rate, half the start of a falling one."""
+    """On the validation set; a column for each starting rate."""
     *_, table = run.tables("1.8")
     fits = [fit for fit in run.calls["fit"] if fit.section == "1.8"]
-    rates, shown_rates = ns.softmax_grid["learning_rate"], {True: [], False: []}
-    for name, row in table.iterrows():
-        falling = "falling" in name
-        for average, text in row[row != ""].items():
-            rate = float(average) * (2 if falling else 1)
-            shown_rates[falling].append(rate)
-            settings = ns.softmax_settings | {"learning_rate": rate, "falling": falling}
+    assert [*table.index] == ["falling", "constant"]
+    assert [*map(float, table.columns)] == ns.softmax_grid["learning_rate"]
+    for kind, row in table.iterrows():
+        for rate, text in row.items():
+            settings = ns.softmax_settings | {"learning_rate": float(rate)}
+            settings["falling"] = kind == "falling"
             shown = [f for f in fits if settings.items() <= f.arguments.items()]
             assert [f.arguments["seed"] for f in shown] == [1, 2, 3]
             accuracies = [accuracy(f.result.model, ns.validation) for f in shown]
             mean, std = np.mean(accuracies), np.std(accuracies, ddof=1)
             assert text == f"{mean:.2f} ± {std:.2f}"
-    assert shown_rates == {True: rates, False: rates}
 
 
 @pytest.mark.parametrize(("rate", "lam"), [(50, 0.1), (1e20, 0), (1e20, 0.1)])
