@@ -76,12 +76,9 @@ def test_gradients_that_are_checked(run, ns):
     assert np.ptp(layers[2].arguments["analytic"]) > 0, "G is random"
 
 
-def test_a_loss_by_hand_is_printed(run):
+def test_a_loss_by_hand_and_that_of_an_untrained_classifier_are_printed(run, ns):
     parts = "p", "0.1", "0.3", "0.6", "G", "0.1", "-0.7", "0.6", "loss", "1.204"
     assert_in_order(run.printed["1.4"], *parts)
-
-
-def test_the_untrained_classifier_is_evaluated(run, ns):
     scores = ns.train.x @ ns.make_softmax(rng=0).W
     parts = f"{loss_of(scores, ns.train.y):.3f}", accuracy_of(scores, ns.train.y)
     assert_in_order(run.printed["1.5"], "loss", *parts)
@@ -198,20 +195,6 @@ def test_best_and_worst_class(run, ns, question):
         assert_in_order(text, "best", *parts[:4], "worst", *parts[4:])
 
 
-COUNTS = {"ad": [(3, 0), (97, 2), (2, 97), (0, 3)]}  # best and worst: right, wrong
-COUNTS |= {"bc": [(8, 1), (90, 9), (30, 30)], "cb": [(1, 8), (9, 90), (30, 30)]}
-
-
-@pytest.mark.parametrize("ends", COUNTS)
-def test_best_and_worst_class_go_by_accuracy_not_by_an_interval(nb, ends):
-    counts = np.array(COUNTS[ends])
-    labels = np.repeat(range(len(counts)), counts.sum(axis=1))
-    right = np.repeat([True, False] * len(counts), counts.ravel())
-    predictions, names = np.where(right, labels, 9), [*"abcd"[: len(counts)]]
-    table = nb.class_accuracies(predictions, labels, names)
-    assert [line.split(",")[0][-1] for line in nb.best_and_worst(table)] == [*ends]
-
-
 def test_linear_and_logistic_regression_have_no_gradient_left(ns):
     """The squared error on the training images is minimal; our own objective, with the
     chosen λ and without biases, too."""
@@ -263,17 +246,6 @@ def test_half_the_best_batch_size_and_rate_are_tried_with_the_same_seeds(run, ns
         batch_size, rate = runs.iloc[0][["batch_size", "learning_rate"]]
         parts += [batch_size, f"{rate:g}", *mean_and_std(accuracies)]
     assert_in_order(run.printed["3.4"], *parts)
-
-
-def test_each_layer_multiplies_the_signal_by_its_gain_over_root_2(run, ns):
-    """The root mean square, from the images to the tenth layer with ReLU."""
-    measured, gains = ns.signal_rms.to_numpy(), np.array([[2], [2**0.5], [1]])
-    pixels = ns.validation.x[:500].astype(float)
-    expected = np.sqrt(np.mean(pixels**2)) * (gains / 2**0.5) ** np.arange(11)
-    np.testing.assert_allclose(measured[:, 0], expected[:, 0], rtol=1e-5)
-    np.testing.assert_allclose(measured, expected, rtol=0.15)
-    (table,) = run.tables("3.3")
-    np.testing.assert_allclose(table, measured[:, [0, *table.columns[1:]]])
 
 
 def test_smaller_sets_have_the_chosen_settings_and_differ_by_seed(run, ns, question):

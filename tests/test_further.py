@@ -11,11 +11,9 @@ from references import (
     accuracy,
     assert_convolves,
     assert_in_order,
-    conv2d_by_scipy,
     wilson_interval,
 )
 from scipy.ndimage import map_coordinates
-from scipy.stats import norm
 
 
 @pytest.mark.parametrize(("k", "stride", "padding", "dilation"), GEOMETRIES)
@@ -34,20 +32,6 @@ def test_gradients_of_the_convnet(nb, rng):
         numerical = nb.numerical_gradient(function, array.reshape(-1)[::step])
         analytic = gradient.reshape(-1)[::step]
         assert np.any(analytic) and nb.relative_error(analytic, numerical) < 1e-6
-
-
-def test_scores_of_the_convnet(nb, rng):
-    """As in the table of 6.2; with random biases, no ReLU can be left out."""
-    convnet = nb.ConvNet(rng=rng, dtype=np.float64)
-    first, second, hidden, last = layers = convnet.trained
-    for layer in layers:
-        layer.b[:] = rng.standard_normal(len(layer.b))
-    x = rng.random((2, 784))
-    images = x.reshape(2, 1, 28, 28)
-    maps = np.maximum(conv2d_by_scipy(images, first.W, first.b, 2, 1, 1), 0)
-    maps = np.maximum(conv2d_by_scipy(maps, second.W, second.b, 2, 0, 1), 0)
-    units = np.maximum(maps.reshape(2, 1200) @ hidden.W + hidden.b, 0)
-    np.testing.assert_allclose(convnet.forward(x), units @ last.W + last.b)
 
 
 def test_numbers_of_weights_and_of_benchmarks_in_6_2(nb):
@@ -79,23 +63,6 @@ def test_warp_agrees_with_scipy(nb, rng, reach):
         np.testing.assert_allclose(warped[n].reshape(28, 28), expected, atol=1e-5)
 
 
-def test_displacements_are_random_sums_of_bumps_and_an_affine_part(nb, rng):
-    """Bumps are scaled normal densities; their coefficients are normal."""
-    bells = norm.pdf(np.arange(28), np.linspace(-6, 31.5, 6)[:, None], 6)
-    bumps = np.einsum("ay,bx->abyx", bells, bells).reshape(36, 784)
-    bumps /= np.linalg.norm(bumps, axis=0)
-    column = np.tile(np.arange(28) - 13.5, 28)
-    expected = np.vstack([bumps, np.sort(column), column, np.ones(784)])
-    np.testing.assert_allclose(nb.displacement_basis(), expected, atol=1e-6)
-    c = nb.random_displacements(5000, rng, np.eye(39, dtype=np.float32))
-    drawn_apart = [np.corrcoef(*c[..., k])[0, 1] for k in range(39)]  # rows, columns
-    np.testing.assert_allclose(drawn_apart, 0, atol=0.1)
-    c = c.reshape(-1, 39)
-    np.testing.assert_allclose(c[:, :36].std(axis=0), 1.2, rtol=0.05)
-    np.testing.assert_allclose(np.abs(c[:, 36:]).max(axis=0), [0.15, 0.15, 1], 0.02)
-    assert np.abs(c[:, :36]).max() > 3 * 1.2
-
-
 def test_arrows_point_from_where_a_pixel_is_read(run):
     field, distorted, *_ = run.axes_in("further-samples")
     (arrows,), (image,), (new,) = field.collections, field.images, distorted.images
@@ -119,20 +86,14 @@ def test_distorted_minibatches_have_every_image_once_with_its_label(nb, rng):
 
 
 def test_the_convnet_is_trained_on_distorted_digits(run, ns):
-    model = ns.convnet_run.model
-    assert type(model) is ns.ConvNet
-    expected = {"train": ns.train, "batches": ns.distorted_minibatch}
-    expected |= ns.convnet_settings
+    """Its accuracies on all images, as they are, are printed."""
+    model, datasets = ns.convnet_run.model, (ns.train, ns.validation)
+    expected = {"make_model": ns.ConvNet, "batches": ns.distorted_minibatch}
+    expected |= ns.convnet_settings | {"train": ns.train}
     arguments = run.fit_of(model)
     assert all(arguments[key] is value for key, value in expected.items())
-
-
-def test_accuracies_of_all_training_and_validation_images_are_printed(run, ns):
-    parts = [accuracy(ns.convnet_run.model, data) for data in (ns.train, ns.validation)]
+    parts = [accuracy(model, dataset) for dataset in datasets]
     assert_in_order(run.printed["6.2"], "accuracy", *parts)
-    *_, unseen, seen = run.calls_in("evaluate", "further-train")  # not of parts
-    assert unseen.arguments["dataset"] is ns.validation
-    assert seen.arguments["dataset"] is ns.train
 
 
 @pytest.fixture

@@ -12,25 +12,20 @@ from scipy.ndimage import gaussian_filter
 @pytest.mark.parametrize("decimals", [9, 0], ids=["any", "integers"])
 def test_func_and_the_formula_by_hand(nb, rng, decimals):
     """Also at zeros and extremes of sine and cosine, but not where n is near 0, and
-    from small to large z. Below -708, u is refused; f may round to 0."""
+    from small to large z, where u is neither too small nor too large; f may be 0."""
     xy = rng.uniform(-200, 200, (300, 2)).round(decimals)
-    z = np.geomspace(0.03, 18, 300) * rng.choice([-1, 1], 300)
+    z = np.geomspace(0.05, 18, 300) * rng.choice([-1, 1], 300)
     n = np.cos(np.pi * xy[:, 0]) + np.sin(np.pi * xy[:, 1] / 2)
-    points, n_refused, largest = np.column_stack([xy, z])[abs(n) > 0.01], 0, 0
-    for point in points.tolist():
-        func, (u, f, *gradient) = nb.Func(), exact(*point)
-        if u <= -708:
-            n_refused += 1
-            with pytest.raises(AssertionError, match="overflows"):
-                func.forward(*point)
-        elif u <= 700:
-            largest = max(largest, u)
-            output = func.forward(*point)
-            assert abs(mpf(output) - f) <= max(1e-12 * abs(f), 1e-15)
-            values = [*func.backward(output), *nb.gradient_by_hand(*point)]
-            for value, number in zip(values, 2 * gradient, strict=True):
-                assert abs(mpf(value) - number) <= max(1e-12 * abs(number), 1e-300)
-    assert n_refused and largest > 500
+    u = n / np.tanh(z**2)
+    inside = (abs(n) > 0.01) & (u > -708) & (u <= 700)
+    assert u[inside].min() < -400 and u[inside].max() > 400
+    for point in np.column_stack([xy, z])[inside].tolist():
+        func, (_, f, *gradient) = nb.Func(), exact(*point)
+        output = func.forward(*point)
+        assert abs(mpf(output) - f) <= max(1e-12 * abs(f), 1e-15)
+        values = [*func.backward(output), *nb.gradient_by_hand(*point)]
+        for value, number in zip(values, 2 * gradient, strict=True):
+            assert abs(mpf(value) - number) <= max(1e-12 * abs(number), 1e-300)
 
 
 @pytest.mark.parametrize("point", [(2, 4, 1), (9, 14, 3), (128, 42, 666), (52, 14, 28)])
@@ -100,9 +95,6 @@ def test_the_given_layer_and_the_start(run, ns, quadratic):
     assert_in_order(run.answer("5.2"), "weights", *shapes)
     assert_in_order(run.printed["5.2"], "weights", *shapes)
     assert_in_order(run.printed["5.2"], "norm", f"{np.linalg.norm(expected):.0f}")
-    log, _ = ns.descend(ns.photos[:50], lambda grad: grad, 0)  # other images
-    half = quadratic.patches[: 50 * height * width]
-    assert log.iloc[0, 0] == pytest.approx(np.linalg.norm(half @ quadratic.start.T))
     evenly_spaced = np.linspace(-1, 1, ns.W_start.size)
     np.testing.assert_allclose(np.sort(ns.W_start.ravel()), evenly_spaced, atol=0.1)
 

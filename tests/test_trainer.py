@@ -57,32 +57,6 @@ def test_fit_agrees_with_a_plain_loop(nb, rng, name, lam, seed, falling):
     assert run.validation_accuracy == rows[-1][-1]
 
 
-class Weights:
-    """xW: a layer without a bias."""
-
-    def __init__(self, rng):
-        self.W = rng.standard_normal((4, 4))
-
-    def forward(self, x):
-        self.x = x
-        return x @ self.W
-
-    def backward(self, grad, need_input_grad=True):
-        self.grad_W, self.grad_input = self.x.T @ grad, grad @ self.W.T
-
-
-def test_weights_without_bias_are_trained_and_checked_wherever_they_stand(nb, rng):
-    """After and before layers that have none."""
-    layers = [nb.ReLU(), Weights(rng), Weights(rng), nb.ReLU()]
-    network = nb.Network(layers)
-    x, y = rng.standard_normal((9, 4)), rng.integers(0, 4, 9)
-    checks = [*nb.gradients_to_check(network, x, y, 0.2)]
-    trained = network.parameters()
-    for check, (value, _), layer in zip(checks, trained, layers[1:3], strict=True):
-        assert check[2] is value is layer.W
-        nb.check_gradient(*check)
-
-
 def test_falling_and_constant_rates_of_the_chosen_lambda(run, ns):
     """On the validation set; a column for each starting rate."""
     *_, table = run.tables("1.8")
