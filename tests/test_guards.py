@@ -26,7 +26,7 @@ CALLS = {
     "name twice": lambda nb: nb.Graph({"x": (nb.Tanh(), "x")}).forward(x=1.0),
     "labels (N, 1)": lambda nb: nb.loss_backward(np.zeros((3, 1), int), np.eye(3)),
     "label -1": lambda nb: nb.loss_function(np.array([0, 1, -1]), np.eye(3)),
-    "u of -720": lambda nb: nb.Func().forward(1, 0, 720**-0.25),
+    "u of -720": lambda nb: nb.Func().forward(1, 0, 720**-0.5),
     "layer twice": lambda nb: nb.Network(2 * [nb.Linear(3, 3)]),
     "no weights": lambda nb: nb.Network([nb.ReLU()]),
     "network inside": lambda nb: nb.Network([nb.MLP(3, 3, 3), nb.Linear(3, 3)]),
