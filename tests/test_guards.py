@@ -10,7 +10,7 @@ from load_definitions import ROOT
 
 DIVERGED = {"lam": [0, 1], "validation_accuracy": math.nan}
 TRIED = {"lam": [0, 1], "validation_accuracy": 90}
-MIXED = {"lam": 0, "learning_rate": 1, "seed": 1, "epochs": [5, 9]}
+GRID_OF_3 = {"lam": [0, 1], "learning_rate": [1], "epochs": [5, 9]}
 
 
 class BiasAlone:
@@ -35,7 +35,7 @@ CALLS = {
     "tiny share": lambda nb: nb.load_mnist(ROOT / "data/mnist", share=1e-4),
     "all diverged": lambda nb: nb.select_best(pd.DataFrame(DIVERGED), {"lam": [0, 1]}),
     "not tried": lambda nb: nb.select_best(pd.DataFrame(TRIED), {"lam": [1, 2]}),
-    "third setting": lambda nb: nb.show_tuning(pd.DataFrame(MIXED), "lam", "title"),
+    "third setting": lambda nb: nb.show_tuning(pd.DataFrame(TRIED), GRID_OF_3, "MLP"),
 }
 
 
@@ -46,10 +46,12 @@ def test_a_guard_refuses(nb, call):
 
 
 def test_layers_of_a_network_cannot_be_replaced(nb):
-    """Others would be trained than before; the network has to be made again."""
+    """Nothing would check them; but all that it has are trained."""
     network = nb.MLP(3, 3, 3)
     with pytest.raises(TypeError):
         network.layers[1] = nb.ReLU()
+    network.layers += (nb.Linear(3, 3),)
+    assert network.trained[2] is network.layers[3]
 
 
 @pytest.mark.parametrize("file", ["README.md", "nothing.npy"])
