@@ -10,8 +10,7 @@ import pytest
 from references import accuracy, accuracy_of, assert_in_order, loss_of, wilson_interval
 from scipy.special import softmax
 
-# sections with gradient checks
-CHECKS = "1.4", "2.2", "2.4", "3.1", "3.2", "4.3", "5.1"
+CHECKS = "1.4", "2.2", "2.4", "3.1", "3.2", "4.3", "5.1"  # sections that check
 SECTIONS = {  # of tuning, test accuracy, classes, less data
     "softmax": ("1.8", "1.9", "1.10", "1.13"),
     "mlp": ("3.4", "3.5", "3.7", "3.9"),

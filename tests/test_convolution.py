@@ -77,6 +77,7 @@ def test_downloads_are_kept(nb, tmp_path, records, load, monkeypatch, fault):
     """First, a line says that it begins; after a fault, what was wrong. Images that
     cannot be kept are used."""
     served = tmp_path / "served"
+    (tmp_path / nb.CIFAR_FILE).parent.mkdir()  # as a damaged file leaves it
     if fault == "wrong":
         records[0, 9] ^= 1
     if fault == "full disk":

@@ -13,10 +13,6 @@ TRIED = {"lam": [0, 1], "validation_accuracy": 90}
 GRID_OF_3 = {"lam": [0, 1], "learning_rate": [1], "epochs": [5, 9]}
 
 
-class BiasAlone:
-    b = np.zeros(3)
-
-
 CALLS = {
     "one label, 3 rows": lambda nb: nb.loss_function(np.zeros(1, int), np.eye(3)),
     "weights": lambda nb: nb.Convolution_Layer(1, 1, 3).set_weights(np.eye(3)),
@@ -30,7 +26,7 @@ CALLS = {
     "layer twice": lambda nb: nb.Network(2 * [nb.Linear(3, 3)]),
     "no weights": lambda nb: nb.Network([nb.ReLU()]),
     "network inside": lambda nb: nb.Network([nb.MLP(3, 3, 3), nb.Linear(3, 3)]),
-    "bias alone": lambda nb: nb.Network([BiasAlone(), nb.Linear(3, 3)]),
+    "bias alone": lambda nb: nb.Network([type("B", (), {"b": 0})(), nb.Linear(3, 3)]),
     "share": lambda nb: nb.load_mnist(ROOT / "data/mnist", share=1.5),
     "tiny share": lambda nb: nb.load_mnist(ROOT / "data/mnist", share=1e-4),
     "all diverged": lambda nb: nb.select_best(pd.DataFrame(DIVERGED), {"lam": [0, 1]}),

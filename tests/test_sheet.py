@@ -53,7 +53,6 @@ SHEET = """\
 48: L2_loss | 5.1 | prints | L2 loss & relative error
 49: C with random weights | 5.3 | answers | at the random start
 50: train C with the L2 loss | 5.3 | prints | L2 distance & filter error & 100 steps
-50: plot of its training | 5.3 | figures | L2 distance and filter error & steps
 50: a log | 5.6 | prints | step & L2 distance & filter error
 50: the filters end right | 5.6 | answers | filter error of C & e-1
 51: L2 dist between the outputs of C and C_0 | 5.6 | prints | of C and of C_0 & e-1
