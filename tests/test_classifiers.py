@@ -6,6 +6,7 @@ import re
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from references import accuracy, accuracy_of, assert_in_order, loss_of, wilson_interval
 from scipy.special import softmax
@@ -31,7 +32,7 @@ def assert_fit(run, ns, model, **settings):
     """Assert that a model was trained on all training images, with these settings."""
     arguments = run.fit_of(model)
     assert arguments["train"] is ns.train
-    assert arguments["batches"] is None  # get_minibatch
+    assert arguments["augment"] is None
     assert {name: arguments[name] for name in settings} == settings
 
 
@@ -135,6 +136,29 @@ def test_initial_weights_differ_in_their_standard_deviation(run, ns):
     assert [*ns.init_table.index] == [*ns.sigmas]
 
 
+def test_initial_weights_of_the_mlp(run, ns):
+    """Their standard deviations are those of the names in the table, in both layers;
+    from 0, one class is the answer. Through ten layers, He's signal keeps its size."""
+    signal, table = run.tables("3.3")
+    size, spread = signal.loc["mean"] / signal.loc["mean", "input"], signal.loc["std"]
+    assert size.between(0.8, 1.25).all() and (spread[1:] > 0.001).all()
+    sigmas = {"Xavier": [(2 / 1040) ** 0.5, (2 / 266) ** 0.5]}
+    sigmas["He"] = [(2 / 784) ** 0.5, (2 / 256) ** 0.5]
+    for (name, row), fitted in zip(table.iterrows(), ns.mlp_init_runs, strict=True):
+        start = run.fit_of(fitted.model)["make_model"](rng=0)
+        expected = sigmas.get(name) or 2 * [float(name)]
+        stds = [layer.W.std() for layer in start.trained]
+        assert stds == pytest.approx(expected, rel=0.03)
+        log, loss = (
+            fitted.log.iloc[:, 3],
+            loss_of(start.forward(ns.train.x), ns.train.y),
+        )
+        assert [*row] == pytest.approx([loss, *log], rel=1e-5)
+        assert_fit(run, ns, fitted.model, seed=0, epochs=3, batch_size=64)
+    predictions = ns.mlp_init_runs[0].model.forward(ns.test.x).argmax(axis=1)
+    assert table.index[0] == "0" and np.ptp(predictions) == 0
+
+
 def test_every_pair_of_the_grid_is_trained_from_three_seeds(run, ns, question):
     trials = question.trials[[*question.grid, "seed"]].to_numpy().tolist()
     pairs = itertools.product(*question.grid.values(), [1, 2, 3])
@@ -194,6 +218,13 @@ def test_best_and_worst_class(run, ns, question):
         assert_in_order(text, "best", *parts[:4], "worst", *parts[4:])
 
 
+def test_best_and_worst_class_are_those_of_the_accuracy(nb):
+    """Not of an end of the interval, which is wider for a class with few images."""
+    rows = {"a": [80, 70, 85], "b": [81, 60, 95], "c": [82, 75, 90]}
+    best, worst = nb.best_and_worst(pd.DataFrame(rows))
+    assert best.startswith("best class: c") and worst.startswith("worst class: a")
+
+
 def test_linear_and_logistic_regression_have_no_gradient_left(ns):
     """The squared error on the training images is minimal; our own objective, with the
     chosen λ and without biases, too."""
@@ -225,13 +256,13 @@ def test_accuracies_beside_scikit_learn(run, ns):
 
 
 def test_the_first_run_of_the_mlp_has_the_chosen_lambda(run, ns):
+    """Its last epoch is shown, and in 3.5 that of the tested model."""
     (first,) = run.calls_in("fit", "q3-first-training")
     settings = {"epochs": 8, "batch_size": 64, "learning_rate": 0.1, "seed": 0}
     settings |= {"lam": ns.softmax_settings["lam"], "make_model": ns.make_mlp}
     assert_fit(run, ns, first.result.model, **settings)
-    end = first.result.log.iloc[-1]
-    parts = f"{end.iloc[0]:.3f}", end.iloc[1], f"{end.iloc[2]:.3f}", end.iloc[3]
-    assert_in_order(run.printed["3.4"], "training loss", *parts)
+    for section, log in ("3.4", first.result.log), ("3.5", ns.mlp_runs["log"].iloc[0]):
+        assert run.tables(section)[0].equals(log.iloc[-1:])
 
 
 def test_half_the_best_batch_size_and_rate_are_tried_with_the_same_seeds(run, ns):
@@ -261,17 +292,15 @@ def test_smaller_sets_have_the_chosen_settings_and_differ_by_seed(run, ns, quest
 
 
 def test_accuracy_by_percentage_is_measured_on_the_test_set(run, ns, question):
-    """Question 1 has a table: in training, of each model on its own images."""
-    parts, tables = [], run.tables(question.sections[3])
-    assert len(tables) == (question.sections[3] == "1.13")
+    """In the table, training accuracies are those of each model on its own images."""
+    parts, (table,) = [], run.tables(question.sections[3])
     for percentage, trials in question.subsets.groupby("percentage"):
         own = [run.fit_of(model)["train"] for model in trials["model"]]
         for name, datasets in ("training", own), ("test", 3 * [ns.test]):
             accuracies = [*map(accuracy, trials["model"], datasets)]
             mean, std = mean_and_std(accuracies)
-            for table in tables:
-                (text,) = table.filter(like=name).loc[percentage]
-                assert text == f"{mean:.2f} ± {std:.2f}"
+            (text,) = table.filter(like=name).loc[percentage]
+            assert text == f"{mean:.2f} ± {std:.2f}"
         assert trials["test_accuracy"].tolist() == pytest.approx(accuracies)
         parts += [percentage, mean]
     assert parts[::2] == [10, 20, 50, 100]

@@ -69,6 +69,7 @@ def test_the_digest_says_that_docs_index_html_is_made_of_what_is_here():
 
 OTHER = "data: not CIFAR-10's first 1,000 images, so …\nimages (1000, 3, 32, 32)"
 OTHER_IMAGES = nbformat.v4.new_output("stream", text=OTHER)
+OTHER_FILTERS = nbformat.v4.new_output("stream", text="Not our filters, so …")
 FAULTS = {  # part of the reason: cell of the run, fault
     "None": ("setup-share", {"source": "SHARE = 1.0"}),  # without a comment
     "a cell failed": ("q1-data", {"outputs": [nbformat.v4.new_output("error")]}),
@@ -78,6 +79,7 @@ FAULTS = {  # part of the reason: cell of the run, fault
     "SHARE is not 1.0": ("setup-share", {"source": "SHARE = 0.5  # as edited"}),
     "CIFAR-10 was missing": ("q4-cifar-report", {"outputs": []}),  # other shapes
     "not CIFAR-10's first": ("q4-cifar-load", {"outputs": [OTHER_IMAGES]}),
+    "not our C0_weights.npy": ("q5-c0-report", {"outputs": [OTHER_FILTERS]}),
 }
 
 

@@ -34,6 +34,7 @@ SHEET = """\
 26, 27: linear layer and ReLU | 3.1 | prints | Linear w.r.t. W & ReLU w.r.t. input
 28: a two-layer MLP made of these | 3.2 | prints | W1 & b1 & W2 & b2 & relative error
 29: train it with Question 1's functions | 3.4 | prints | training loss & accuracy
+29: its log, in the last epoch | 3.5 | prints | training loss & training accuracy
 30: plot its training loss and accuracy | 3.5 | figures | loss and accuracy & training
 32: plot | 3.4 | figures | validation & accuracy
 32: best pair; table | 3.4 | prints | Best batch size & validation accuracy & gap & ±
@@ -41,7 +42,7 @@ SHEET = """\
 34: its best and worst class | 3.7 | prints | best class: & worst class:
 35: additional observations | 3.8 | text | overfitting
 36: bonus: plot | 3.9 | figures | est & accuracy & percentage & MLP
-36: bonus: its numbers | 3.9 | prints | 10%: & 20%: & 50%: & 100%:
+36: bonus: its numbers | 3.9 | prints | percentage & test (%)
 37, 39: the layer; backward | 4.3 | prints | stride 2, padding 1 & Layer w.r.t. W
 40, 42: set_weights; filters for Gaussian blurring | 4.4 | figures | Gaussian filters
 41: load CIFAR-10 into an array | 4.1 | prints | (1000, 3, 32, 32)
@@ -55,6 +56,7 @@ SHEET = """\
 50: train C with the L2 loss | 5.3 | prints | L2 distance & filter error & 100 steps
 50: a log | 5.6 | prints | step & L2 distance & filter error
 50: the filters end right | 5.6 | answers | filter error of C & e-1
+51: L2 dist between the outputs of C and C_0 | 5.3 | prints | of C and of C_0 & steps
 51: L2 dist between the outputs of C and C_0 | 5.6 | prints | of C and of C_0 & e-1
 52: a notebook beside data/ and C0_weights.npy | 5.2 | code | filters("C0_weights.npy")
 """

@@ -75,13 +75,13 @@ def test_falling_and_constant_rates_of_the_chosen_lambda(run, ns):
 
 
 @pytest.mark.parametrize(("rate", "lam"), [(50, 0.1), (1e20, 0), (1e20, 0.1)])
-def test_a_diverging_run_stops_and_has_no_accuracies(nb, rng, rate, lam):
-    """Without an error or a warning."""
+def test_a_diverging_run_of_tune_has_no_accuracies(nb, rng, rate, lam):
+    """In the end, in its log, too; without an error or a warning."""
     data = nb.Dataset(rng.random((90, 784), np.float32), rng.integers(0, 3, 90))
     settings = {"epochs": 9, "batch_size": 9, "learning_rate": rate, "lam": lam}
-    run = nb.fit(partial(nb.MLP, 784, 64, 10), data, data, **settings)
+    run = nb.quiet_fit(partial(nb.MLP, 784, 64, 10), data, data, **settings)
     assert math.isnan(run.train_accuracy) and math.isnan(run.validation_accuracy)
-    assert len(run.log) < 9
+    assert run.log.filter(like="accuracy").iloc[-1].isna().all()
 
 
 @pytest.mark.parametrize("other", [70, math.nan], ids=["mean", "diverged"])
@@ -96,6 +96,30 @@ def test_select_best_has_the_best_mean_validation_accuracy(nb, other):
     assert [*runs["validation_accuracy"]] == [91, 93]
     # With NumPy's numbers, NumPy 2 would train in float64.
     assert [type(value) for value in settings.values()] == [int, int]
+
+
+@pytest.mark.parametrize("values", [[None, len], [len, max], [2]])
+@pytest.mark.parametrize("accuracy", [90, 80])
+def test_select_best_takes_any_values(nb, values, accuracy):
+    """None, functions, or a single setting. Of equals, the grid's first is best."""
+    trials = pd.DataFrame({"augment": values}, dtype=object)
+    trials["validation_accuracy"] = [90.0, accuracy][: len(values)]
+    settings, runs = nb.select_best(trials, {"augment": values})
+    assert settings == {"augment": values[0]} and [*runs.index] == [0]
+    trials["validation_accuracy"] = [90.0, 95][: len(values)]
+    assert nb.select_best(trials, {"augment": values})[0] == {"augment": values[-1]}
+
+
+def test_augment_changes_every_minibatch(nb, rng):
+    """Trained on images that it has made black, weights stay as they were."""
+    seen, settings = [], {"epochs": 2, "batch_size": 4, "learning_rate": 1}
+    settings["augment"] = lambda x_b, rng: seen.append(x_b) or 0 * x_b
+    data = nb.Dataset(rng.random((10, 784), np.float32), rng.integers(0, 10, 10))
+    run = nb.fit(nb.make_softmax, data, data, 3, **settings)
+    assert [*map(len, seen)] == 2 * [4, 4, 2]
+    np.testing.assert_array_equal(
+        run.model.W, nb.make_softmax(np.random.default_rng(3)).W
+    )
 
 
 IN_PARALLEL = """

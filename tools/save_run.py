@@ -35,6 +35,8 @@ def reason_to_refuse(run, notebook):
         return "CIFAR-10 was missing, so the run used the sample of 20 images"
     if "not CIFAR-10's first 1,000 images, so" in printed:
         return "it used 1,000 images that are not CIFAR-10's first"
+    if "Not our filters" in printed:
+        return "it used filters that are not our C0_weights.npy"
     return None
 
 
