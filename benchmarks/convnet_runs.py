@@ -44,8 +44,8 @@ def main(model, distorted, seed, **settings):
     """Train once; print a row of the table."""
     train, validation, _ = nb.load_mnist(ROOT / "data" / "mnist")
     one_image = nb.Dataset(validation.x[:1], validation.y[:1])  # to save time
-    batches = nb.distorted_minibatch if distorted else nb.get_minibatch
-    fit = partial(nb.fit, MODELS[model], train, one_image, seed, batches=batches)
+    augment = nb.distort if distorted else None
+    fit = partial(nb.fit, MODELS[model], train, one_image, seed, augment=augment)
     accuracy = nb.evaluate(fit(**settings).model, validation)[1]
     print(model, distorted, *settings.values(), seed, f"{accuracy:.3f}", sep=",")
 
