@@ -96,18 +96,12 @@ def test_the_convnet_is_trained_on_distorted_digits(run, ns):
     assert_in_order(run.printed["6.2"], "accuracy", *parts)
 
 
-@pytest.fixture
-def correct(ns):
-    """For each model in the last figure, which test images it gets right."""
-    networks = ns.softmax_model, ns.mlp_model, ns.convnet_run.model
-    scores = [ns.one_hot_model.predict(ns.test.x)]
-    scores += [network.forward(ns.test.x) for network in networks]
-    return [s.argmax(axis=1) == ns.test.y for s in scores]
-
-
-def test_the_figure_of_test_errors(run, ns, correct):
+def test_the_figure_of_test_errors(run, ns):
     """Each model's name, point, accuracy and interval; the best one is on page 1."""
-    intervals = [*map(wilson_interval, correct)]
+    networks = ns.softmax_model, ns.mlp_model, ns.convnet_run.model
+    scores = [network.forward(ns.test.x) for network in networks]
+    scores = [ns.one_hot_model.predict(ns.test.x), *scores]
+    intervals = [wilson_interval(s.argmax(axis=1) == ns.test.y) for s in scores]
     assert_in_order(run.answer("6.2"), *intervals[3])
     ax, *_ = run.axes_in("staircase")
     ticks = [100 - float(label.get_text()) for label in ax.get_xticklabels()]

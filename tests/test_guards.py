@@ -53,19 +53,14 @@ def test_layers_of_a_network_cannot_be_replaced(nb):
     assert network.trained[2] is network.layers[3]
 
 
-@pytest.mark.parametrize("file", ["README.md", "nothing.npy"])
-def test_a_file_without_filters_is_named(nb, file):
-    with pytest.raises(OSError, match=f"{file} is missing, or not one array"):
-        nb.load_filters(ROOT / file)
-
-
-@pytest.mark.parametrize(
-    ("shape", "value"),
-    [((9, 3, 5, 5), 0), ((9, 3, 5, 5), np.nan), ((9, 5, 5, 5), 1), ((9, 3, 5), 1)],
-)
-def test_filters_that_cannot_be_learned_are_named(nb, tmp_path, shape, value):
-    W, path = np.zeros(shape), tmp_path / "W.npy"
-    W.flat[-1] = value
-    np.save(path, W)
-    with pytest.raises(AssertionError, match=rf"W.npy.*{re.escape(str(shape))}"):
-        nb.load_filters(path)
+def test_files_without_filters_that_can_be_learned_are_named(nb, tmp_path):
+    for file in "README.md", "nothing.npy":
+        with pytest.raises(OSError, match=f"{file} is missing, or not one array"):
+            nb.load_filters(ROOT / file)
+    good, path = (9, 3, 5, 5), tmp_path / "W.npy"
+    for shape, value in (good, 0), (good, np.nan), ((9, 5, 5, 5), 1), ((9, 3, 5), 1):
+        W = np.zeros(shape)
+        W.flat[-1] = value
+        np.save(path, W)
+        with pytest.raises(AssertionError, match=rf"W.npy.*{re.escape(str(shape))}"):
+            nb.load_filters(path)
