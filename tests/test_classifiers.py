@@ -141,7 +141,8 @@ def test_initial_weights_differ_in_their_standard_deviation(run, ns, section):
         assert run.answer("1.7") == ", ".join(lines)
         return
     assert np.ptp(fits[0].model.forward(ns.test.x).argmax(axis=1)) == 0  # one class
-    he, _ = run.tables("3.3")  # the signal, through ten layers
+    he, rms = run.tables("3.3")[0], np.mean(ns.validation.x[:500] ** 2) ** 0.5
+    assert he.loc["mean", "input"] == pytest.approx(rms, rel=1e-5)
     assert he.loc["mean"].between(0.25, 0.42).all() and he.loc["std", 10] > 0
 
 

@@ -175,7 +175,6 @@ def test_directions_learned_and_their_shares(run, quadratic, spectrum):
 
 
 def test_errors_after_10_000_plain_steps(run, ns, quadratic, spectrum):
-    """On the photos that train, on others, and on noise."""
     eigenvalues, vectors, _ = spectrum
     factors = (1 - eigenvalues / eigenvalues[0]) ** 10_000
     delta = quadratic.start @ vectors.T * factors @ vectors
