@@ -47,8 +47,8 @@ def test_named_files_exist(saved):
     whole = Cells(saved.cells)
     text = "\n".join([whole.source("markdown"), *whole.displayed("text/markdown")])
     texts = {NOTEBOOK: text}
-    for path in [*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/*.md")]:
-        texts[path] = path.read_text("utf-8")
+    paths = [*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/*.md")]
+    texts |= {path: path.read_text("utf-8") for path in paths}
     for path, text in texts.items():
         targets = [target.partition("#")[0] for target in re.findall(LINK_TARGET, text)]
         for name in targets + re.findall(REPOSITORY_FILE, text):
