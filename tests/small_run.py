@@ -19,7 +19,7 @@ from reader import code_cells
 
 SHARE = 0.02  # 840 training images and 360 for validation
 N_TEST = 2000  # images
-RECORDED = "check_gradient", "draw_graph", "evaluate", "fit"
+RECORDED = "draw_graph", "evaluate", "fit", "gradient_error"
 RECORDED += "show", "show_images", "show_table"
 
 

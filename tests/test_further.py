@@ -44,9 +44,11 @@ def test_numbers_of_weights_and_of_benchmarks_in_6_2(nb):
     assert_in_order(text, *(f"{count:,}" for count in counts))
     runs = pd.read_csv(ROOT / "benchmarks" / "convnet_runs.csv")
     runs = runs[runs["epochs"] == runs["model"].map({"MLP": 30, "ConvNet": 20})]
-    means = runs.groupby(["model", "distorted"])["accuracy"].mean()
+    accuracies = runs.groupby(["model", "distorted"])["accuracy"]
+    means, stds = accuracies.mean(), accuracies.std()
     for model in "MLP", "ConvNet":
-        shown = [f"{means[model, distorted]:.1f}" for distorted in (False, True)]
+        keys = (model, False), (model, True)
+        shown = [f"{means[key]:.2f} ± {stds[key]:.2f}" for key in keys]
         assert re.search(rf"(?m)^\| {model}.* \| {' . '.join(shown)} \|$", text)
 
 
@@ -82,6 +84,17 @@ def test_distorted_digits_keep_their_places(nb, rng):
     assert np.ptp(images, axis=1).min() > 0.01
     rows, columns = nb.random_displacements(500, rng)
     assert abs(np.corrcoef(rows.ravel(), columns.ravel())[0, 1]) < 0.1
+
+
+def test_feature_maps_are_those_of_the_digit_above(run, ns):
+    first, x = ns.convnet_run.model.layers[0], ns.train.x[9].reshape(1, 1, 28, 28)
+    layer = ns.Convolution_Layer(1, 16, 5, stride=2, padding=1)  # not the fast one
+    layer.set_weights(first.W)
+    layer.b[:] = first.b
+    (call,) = run.calls_in("show_images", "further-maps")
+    expected = np.maximum(layer.forward(x)[0], 0)
+    np.testing.assert_allclose(call.arguments["images"], expected, atol=1e-5)
+    assert call.arguments["columns"] == 16
 
 
 def test_the_convnet_is_trained_on_distorted_digits(run, ns):
@@ -153,7 +166,7 @@ def test_bugs_that_cannot_be_planted_are_skipped_with_a_line(run, ns, capsys):
     sources = {cell_id: source for _, cell_id, source in code_cells()}
     exec(sources["bugs-alarms"], names)
     assert [key.split("\n")[0] for key in names["measured"]] == [ns.BUGS[5][0]]
-    parts = "Linear.backward was edited: edited", "no effect here: unused"
+    parts = "Linear.backward edited", "skipped: edited", "skipped: unused"
     printed = capsys.readouterr().out
     assert_in_order(printed, *parts)
     assert printed.count("skipped") == 2

@@ -27,7 +27,8 @@ SHEET = """\
 18: additional observations | 1.12 | text | Overfitting
 19: bonus: plot | 1.13 | figures | est & accuracy & percentage
 19: bonus: table | 1.13 | prints | percentage & test (%)
-20: a class for each node | 2.2 | prints | Add & Divide & cos_pi & sin_pi & tanh & log
+20: a class for each node | 2.2 | code | Add & Divide & CosPi & SinPi & Tanh & Log
+20: their gradients | 2.2 | prints | relative error of 8 nodes
 21: Func | 2.3 | prints | gradients: [
 22, 23: gradients, printed | 2.4 | prints | (2, 4, 1) & (9, 14, 3) & 2.67216e-07
 24, 25: gradients, printed | 2.4 | prints | (128, 42, 666) & (52, 14, 28) & -0.422452
