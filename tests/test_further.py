@@ -86,17 +86,6 @@ def test_distorted_digits_keep_their_places(nb, rng):
     assert abs(np.corrcoef(rows.ravel(), columns.ravel())[0, 1]) < 0.1
 
 
-def test_feature_maps_are_those_of_the_digit_above(run, ns):
-    first, x = ns.convnet_run.model.layers[0], ns.train.x[9].reshape(1, 1, 28, 28)
-    layer = ns.Convolution_Layer(1, 16, 5, stride=2, padding=1)  # not the fast one
-    layer.set_weights(first.W)
-    layer.b[:] = first.b
-    (call,) = run.calls_in("show_images", "further-maps")
-    expected = np.maximum(layer.forward(x)[0], 0)
-    np.testing.assert_allclose(call.arguments["images"], expected, atol=1e-5)
-    assert call.arguments["columns"] == 16
-
-
 def test_the_convnet_is_trained_on_distorted_digits(run, ns):
     """Its accuracies on all images, as they are, are printed."""
     model, datasets = ns.convnet_run.model, (ns.train, ns.validation)

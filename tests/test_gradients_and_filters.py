@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 from mpmath import mpf
-from reader import code_cells, read_answers, read_notebook, read_sections
+from reader import code_cells, read_notebook, read_sections
 from references import assert_in_order, exact, measures, patches_by_loop
 
 
@@ -114,9 +114,9 @@ def test_descents_are_those_of_the_quadratic_form(run, ns, quadratic, kind, n):
         np.testing.assert_allclose(filters.reshape(n + 1, 20, 75), deltas, atol=1e-9)
 
 
-def test_conjugate_gradients_find_the_filters(run, ns, saved, quadratic):
+def test_conjugate_gradients_find_the_filters(run, ns, quadratic):
     """Each of the first steps (later, rounding shows) ends at the lowest L that any
-    combination of the gradients so far could reach; 200 end below 1%."""
+    combination of the gradients so far could reach. Where 200 end is in test_sheet."""
     X, delta, gradients = quadratic.patches, quadratic.start, []
     for filters in ns.cg_filters[:6]:
         np.testing.assert_allclose((filters - ns.W0).reshape(20, 75), delta, atol=1e-6)
@@ -127,12 +127,7 @@ def test_conjugate_gradients_find_the_filters(run, ns, saved, quadratic):
     for filters, row in zip(ns.cg_filters, ns.cg_log.to_numpy(), strict=True):
         off = (filters - ns.W0).reshape(20, 75)
         np.testing.assert_allclose(row, measures(quadratic, off), rtol=1e-6)
-    assert row[1] < 0.03  # on details of few pictures; the saved run is below 1%
-    (end,) = [text for (n, _), text in read_answers(saved).items() if n == "5.6"]
-    distance, error = re.match(
-        r"L2 distance (\S+), filter error (\S+) after 200", end
-    ).groups()
-    assert float(distance) < 0.5 and float(error) < 0.01
+    assert row[1] < 0.03  # here, on details of few pictures
     assert run.tables("5.6")[1].equals(ns.cg_log.loc[[0, 10, 100, 200]])
 
 
@@ -153,9 +148,8 @@ def test_results_of_all_descents_are_reported(run, ns):
     ends = "at the random start", "after 100 steps of gradient descent"
     lines = [on_L.format(*ns.L_log.iloc[-k], end) for k, end in enumerate(ends)]
     found = "L2 distance {:.1g}, filter error {:.1g} after {} steps of {}"
-    rules = ((ns.cg_log, 200, "conjugate gradients"),)
-    rules += ((ns.newton_log, 2, "preconditioned descent"),)
-    ends = [found.format(*log.loc[n], n, rule) for log, n, rule in rules]
+    ends = [found.format(*ns.cg_log.loc[200], 200, "conjugate gradients")]
+    ends.append(found.format(*ns.newton_log.loc[2], 2, "preconditioned descent"))
     for section, text in ("5.3", lines), ("5.6", ends):
         assert run.answer(section) == "<br>".join(text)
         assert_in_order(run.printed[section], "L2 distance", *text)

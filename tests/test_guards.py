@@ -39,15 +39,6 @@ def test_a_guard_refuses(nb, call):
         call(nb)
 
 
-def test_layers_of_a_network_cannot_be_replaced(nb):
-    """Nothing would check them; but all that it has are trained."""
-    network = nb.MLP(3, 3, 3)
-    with pytest.raises(TypeError):
-        network.layers[1] = nb.ReLU()
-    network.layers += (nb.Linear(3, 3),)
-    assert network.trained[2] is network.layers[3]
-
-
 def test_files_without_filters_that_can_be_learned_are_named(nb, tmp_path):
     for file in "README.md", "nothing.npy":
         with pytest.raises(OSError, match=f"{file} is missing, or not one array"):

@@ -17,8 +17,6 @@ from reader import Cells, read_answers, read_notebook, read_sections
 from save_run import code_digest, text_shown
 
 README = (ROOT / "README.md").read_text("utf-8")
-LINK_TARGET = r"\]\(([^)\s]+)\)"
-REPOSITORY_FILE = r"`((?:benchmarks|tests|tools)/[\w./-]+\.\w+)"
 
 
 def test_the_notebook_was_run_from_top_to_bottom(saved):
@@ -39,21 +37,6 @@ def test_the_notebook_was_run_from_top_to_bottom(saved):
 def test_the_code_digest_says_that_the_outputs_are_of_this_code(saved):
     digest = saved.metadata.get("code_digest")
     assert digest == code_digest(saved), "run the notebook, then tools/save_run.py"
-
-
-def test_named_files_exist(saved):
-    """In the notebook, README and other texts; files are named in links and code.
-    Links to headings are tested with the page."""
-    whole = Cells(saved.cells)
-    text = "\n".join([whole.source("markdown"), *whole.displayed("text/markdown")])
-    texts = {NOTEBOOK: text}
-    paths = [*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/*.md")]
-    texts |= {path: path.read_text("utf-8") for path in paths}
-    for path, text in texts.items():
-        targets = [target.partition("#")[0] for target in re.findall(LINK_TARGET, text)]
-        for name in targets + re.findall(REPOSITORY_FILE, text):
-            exists = (path.parent / name).exists() or (ROOT / name).exists()
-            assert "://" in name or exists, f"{path.name} names {name}"
 
 
 def test_readme_quotes_numbers_of_page_1(saved):

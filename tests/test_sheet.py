@@ -56,6 +56,7 @@ SHEET = """\
 49: C with random weights | 5.3 | answers | at the random start
 50: train C with the L2 loss | 5.3 | prints | L2 distance & filter error & 100 steps
 50: a log | 5.6 | prints | step & L2 distance & filter error
+50: by gradients, to 1% | 5.6 | answers | filter error 0.00 & 200 steps of c
 50: the filters end right | 5.6 | answers | filter error of C & e-1
 51: L2 dist between the outputs of C and C_0 | 5.3 | prints | of C and of C_0 & steps
 51: L2 dist between the outputs of C and C_0 | 5.6 | prints | of C and of C_0 & e-1

@@ -64,8 +64,13 @@ def markdown2html(source, images=None):
 
 
 def code_parts(source):
-    """Return code in parts that paper does not cut: functions, methods, the rest."""
-    return re.split(r"\n\n\n|\n\n(?=    def )", source)
+    """Return code in parts that paper does not cut: functions, short classes, methods
+    of longer ones, the rest."""
+    parts = []
+    for part in source.split("\n\n\n"):
+        is_short = part.count("\n") < 15
+        parts += [part] if is_short else re.split(r"\n\n(?=    def )", part)
+    return parts
 
 
 def table_of_contents(page):
