@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 import nbformat
+import numpy as np
 from load_definitions import NOTEBOOK
 
 
@@ -73,6 +74,20 @@ def code_cells():
     sections = read_sections(read_notebook()).items()
     pairs = [(name, cell) for name, section in sections for cell in section.cells]
     return [(name, c.id, c.source) for name, c in pairs if c.cell_type == "code"]
+
+
+def source_of(cell_id):
+    """The source of one code cell."""
+    (source,) = [source for _, k, source in code_cells() if k == cell_id]
+    return source
+
+
+def matrices_in(section):
+    """The matrices in a section's text, as arrays of the entries' texts."""
+    text = read_sections(read_notebook())[section].source("markdown")
+    matrices = re.findall(r"(?s)begin{pmatrix}(.*?).end{pmatrix}", text)
+    rows = [[row.split("&") for row in matrix.split(r"\\")] for matrix in matrices]
+    return [np.char.strip(array) for array in rows]
 
 
 def names_in(source):

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from reader import matrices_in, source_of
 from references import accuracy, accuracy_of, assert_in_order, loss_of, wilson_interval
 from scipy.special import softmax
 
@@ -234,12 +235,42 @@ def test_half_the_best_batch_size_and_rate_are_tried_with_the_same_seeds(run, ns
     for best, trial in pairs:
         halved = {name: best[name] / 2 for name in ("batch_size", "learning_rate")}
         assert_fit(run, ns, trial["model"], seed=best["seed"], **ns.mlp_fixed, **halved)
-    parts = []
+    parts, ends = [], []
     for runs in ns.mlp_runs, ns.halved_trials:
         accuracies = [accuracy(model, ns.validation) for model in runs["model"]]
         batch_size, rate = runs.iloc[0][["batch_size", "learning_rate"]]
-        parts += [batch_size, f"{rate:g}", *mean_and_std(accuracies)]
+        ends.append(mean_and_std(accuracies))
+        parts += [batch_size, f"{rate:g}", *ends[-1]]
+    (mean, std), (halved_mean, halved_std) = ends
+    parts += ["difference", halved_mean - mean]
+    parts += ["standard error", math.hypot(std, halved_std) / math.sqrt(3)]
     assert_in_order(run.printed["3.4"], *parts)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "end"),
+    [([97.0], "0.00 points"), ([97.0, math.nan], "nan points, standard error nan")],
+)
+def test_one_seed_has_no_standard_error(run, capsys, accuracies, end):
+    """A diverged run makes both nan. The smallest batch size cannot be halved."""
+    settings = {"batch_size": 1, "learning_rate": 0.4}
+    runs = pd.DataFrame(settings | {"validation_accuracy": accuracies})
+    names = {"mlp_runs": runs, "mlp_best": settings, "tune": lambda *a, **k: runs}
+    exec(source_of("q3-beyond"), run.namespace | names)
+    assert capsys.readouterr().out.endswith(f"difference {end}\n")
+
+
+def test_an_example_by_hand_through_both_layers():
+    """3.2's text; the last product of matrices is written out, too."""
+    x, W1, a, h, W2, s, G, _, grad_h, grad_a, *rest = matrices_in("3.2")
+    x, W1, a, h, W2, s, G, grad_h, grad_a = (
+        array.astype(int) for array in (x, W1, a, h, W2, s, G, grad_h, grad_a)
+    )
+    grad_W2, factor, grad_W1 = (array.astype(int) for array in rest)
+    pairs = (x @ W1, a), (np.maximum(a, 0), h), (h @ W2, s), (G @ W2.T, grad_h)
+    pairs += (grad_h * (a > 0), grad_a), (grad_a, factor), (h.T @ G, grad_W2)
+    for value, shown in (*pairs, (x.T @ grad_a, grad_W1)):
+        np.testing.assert_array_equal(value, shown)
 
 
 def test_smaller_sets_have_the_chosen_settings_and_differ_by_seed(run, ns, question):

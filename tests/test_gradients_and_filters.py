@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 from mpmath import mpf
-from reader import code_cells, read_notebook, read_sections
+from reader import matrices_in, source_of
 from references import assert_in_order, exact, measures, patches_by_loop
 
 
@@ -64,10 +64,7 @@ def test_numbers_by_hand_shapes_and_agreement_are_printed(run, ns):
 
 
 def test_the_matrix_of_4_2_has_the_outputs_and_the_gradients_of_the_loop(ns):
-    text = read_sections(read_notebook())["4.2"].source("markdown")
-    matrices = re.findall(r"(?s)begin{pmatrix}(.*?).end{pmatrix}", text)
-    rows = [[row.split("&") for row in matrix.split(r"\\")] for matrix in matrices]
-    T, transposed, G, gradient = (np.array(array, int) for array in rows)
+    T, transposed, G, gradient = (array.astype(int) for array in matrices_in("4.2"))
     np.testing.assert_array_equal(T @ ns.line, np.correlate(ns.line, [1, 2]))
     np.testing.assert_array_equal(T.T, transposed)
     np.testing.assert_array_equal(transposed @ G, gradient)
@@ -116,7 +113,7 @@ def test_descents_are_those_of_the_quadratic_form(run, ns, quadratic, kind, n):
 
 def test_conjugate_gradients_find_the_filters(run, ns, quadratic):
     """Each of the first steps (later, rounding shows) ends at the lowest L that any
-    combination of the gradients so far could reach. Where 200 end is in test_sheet."""
+    combination of the gradients so far could reach. Where 300 end is in test_sheet."""
     X, delta, gradients = quadratic.patches, quadratic.start, []
     for filters in ns.cg_filters[:6]:
         np.testing.assert_allclose((filters - ns.W0).reshape(20, 75), delta, atol=1e-6)
@@ -128,7 +125,7 @@ def test_conjugate_gradients_find_the_filters(run, ns, quadratic):
         off = (filters - ns.W0).reshape(20, 75)
         np.testing.assert_allclose(row, measures(quadratic, off), rtol=1e-6)
     assert row[1] < 0.03  # here, on details of few pictures
-    assert run.tables("5.6")[1].equals(ns.cg_log.loc[[0, 10, 100, 200]])
+    assert run.tables("5.6")[1].equals(ns.cg_log.loc[[0, 10, 100, 200, 300]])
 
 
 def test_conjugate_gradients_take_two_steps_in_a_valley_of_two_weights(nb):
@@ -148,7 +145,7 @@ def test_results_of_all_descents_are_reported(run, ns):
     ends = "at the random start", "after 100 steps of gradient descent"
     lines = [on_L.format(*ns.L_log.iloc[-k], end) for k, end in enumerate(ends)]
     found = "L2 distance {:.1g}, filter error {:.1g} after {} steps of {}"
-    ends = [found.format(*ns.cg_log.loc[200], 200, "conjugate gradients")]
+    ends = [found.format(*ns.cg_log.loc[300], 300, "conjugate gradients")]
     ends.append(found.format(*ns.newton_log.loc[2], 2, "preconditioned descent"))
     for section, text in ("5.3", lines), ("5.6", ends):
         assert run.answer(section) == "<br>".join(text)
@@ -229,8 +226,7 @@ def test_errors_after_10_000_plain_steps(run, ns, quadratic, spectrum):
 def test_other_filters_than_ours_are_said(run, capsys):
     """As the course's own would be; and our own are not."""
     assert "Not our filters" not in run.printed["5.2"]
-    (source,) = [source for _, k, source in code_cells() if k == "q5-c0-report"]
-    exec(source, run.namespace | {"W0": 2 * run.namespace["W0"]})
+    exec(source_of("q5-c0-report"), run.namespace | {"W0": 2 * run.namespace["W0"]})
     assert "Not our filters" in capsys.readouterr().out
 
 
@@ -268,7 +264,9 @@ def test_each_row_of_filters_is_what_its_label_says(run, ns, quadratic, spectrum
         "true": np.zeros((20, 75)),
     }
     (call,) = run.calls_in("show_images", "q5-all-filters")
-    assert [*call.arguments["row_labels"]] == [*errors]
+    sizes = [measures(quadratic, error)[1] for error in errors.values()]
+    labels = [f"{name} ({size:.2f})" for name, size in zip(errors, sizes, strict=True)]
+    assert call.arguments["row_labels"] == labels
     assert call.arguments["columns"] == 20
     rows = call.arguments["images"].reshape(7, 20, 5, 5, 3).transpose(0, 1, 4, 2, 3)
     expected = (np.array([*errors.values()]) + quadratic.W0).clip(-1, 1) / 2 + 0.5

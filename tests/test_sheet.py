@@ -27,7 +27,6 @@ SHEET = """\
 18: additional observations | 1.12 | text | Overfitting
 19: bonus: plot | 1.13 | figures | est & accuracy & percentage
 19: bonus: table | 1.13 | prints | percentage & test (%)
-20: a class for each node | 2.2 | code | Add & Divide & CosPi & SinPi & Tanh & Log
 20: their gradients | 2.2 | prints | relative error of 8 nodes
 21: Func | 2.3 | prints | gradients: [
 22, 23: gradients, printed | 2.4 | prints | (2, 4, 1) & (9, 14, 3) & 2.67216e-07
@@ -56,7 +55,6 @@ SHEET = """\
 49: C with random weights | 5.3 | answers | at the random start
 50: train C with the L2 loss | 5.3 | prints | L2 distance & filter error & 100 steps
 50: a log | 5.6 | prints | step & L2 distance & filter error
-50: by gradients, to 1% | 5.6 | answers | filter error 0.00 & 200 steps of c
 50: the filters end right | 5.6 | answers | filter error of C & e-1
 51: L2 dist between the outputs of C and C_0 | 5.3 | prints | of C and of C_0 & steps
 51: L2 dist between the outputs of C and C_0 | 5.6 | prints | of C and of C_0 & e-1
@@ -81,6 +79,38 @@ def test_item_of_the_sheet(row):
     words = evidence.split(" & ")
     shown = any(all(word in text for word in words) for text in candidates)
     assert shown, f"not in the {kind} of section {number}: {words}"
+
+
+def test_item_20_a_class_for_each_node_and_what_backward_needs_is_saved(
+    nb, monkeypatch
+):
+    """Func is made of all eight. Each has its own forward and backward, which does not
+    compute again what forward has computed: the sigmoid."""
+    kinds = {type(node) for node, *_ in nb.Func().nodes.values()}
+    assert len(kinds) == 8
+    assert all({"forward", "backward"} <= vars(kind).keys() for kind in kinds)
+    sigmoid, calls = nb.sigmoid, []
+    monkeypatch.setattr(nb, "sigmoid", lambda x: calls.append(x) or sigmoid(x))
+    node = nb.Sigmoid()
+    node.forward(0.3)
+    assert calls == [0.3, -0.3]
+    node.backward(1.0)
+    assert len(calls) == 2
+
+
+def test_item_32_a_step_beyond_the_grid_is_no_better():
+    """Its mean is not higher by as much as the standard error of the difference."""
+    printed = read_sections(read_notebook())["3.4"].printed
+    line = r"difference (\S+) points, standard error (\S+)"
+    difference, standard_error = map(float, re.search(line, printed).groups())
+    assert 0 < difference < standard_error  # what the text says
+
+
+def test_item_50_gradients_alone_find_the_filters():
+    """README says it, too."""
+    line = r"filter error (\S+) after 300 steps of conjugate gradients"
+    answers = " ".join(read_answers(read_notebook()).values())
+    assert float(re.search(line, answers)[1]) < 0.001
 
 
 def test_items_0_and_52_import_neither_a_learning_framework_nor_our_modules(saved):

@@ -69,9 +69,9 @@ def save_run(path):
     notebook.metadata["code_digest"] = code_digest(notebook)
     nbformat.write(CoalesceStreamsPreprocessor().preprocess(notebook, {})[0], NOTEBOOK)
     for cell in notebook.cells:
-        if cell.id == "staircase":
+        if cell.id == "q5-all-filters":
             png = b64decode(cell.outputs[0].data["image/png"])
-            (ROOT / "docs" / "test_errors.png").write_bytes(png)
+            (ROOT / "docs" / "filters.png").write_bytes(png)
     PAGE.write_text(make_page(NOTEBOOK), encoding="utf-8")
 
 
