@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from load_definitions import ROOT
 from mpmath import mpf
 from reader import matrices_in, source_of
 from references import assert_in_order, exact, measures, patches_by_loop
@@ -128,15 +129,19 @@ def test_conjugate_gradients_find_the_filters(run, ns, quadratic):
     assert run.tables("5.6")[1].equals(ns.cg_log.loc[[0, 10, 100, 200, 300]])
 
 
-def test_conjugate_gradients_take_two_steps_in_a_valley_of_two_weights(nb):
-    """And none where the gradient is 0."""
-    X, delta = np.array([[0.6, 0.5], [0.5, 0.6]]), np.array([[1.5, 0.5]])
-    rule, sizes = nb.ConjugateGradients(lambda direction: direction @ X.T), []
-    for _ in range(2):
-        delta = delta - rule(delta @ X.T @ X)
-        sizes.append(np.linalg.norm(delta))
-    assert sizes[0] > 0.4 and sizes[1] < 1e-12
-    assert not rule(np.zeros((1, 2))).any()
+@pytest.mark.parametrize("std", [None, 0.1, 1], ids=["ours", "small", "normal"])
+def test_300_conjugate_gradients_are_enough(nb, ns, quadratic, rng, std):
+    """On the sample of 20 images, for our filters and others; where the gradient is 0,
+    the step is 0. The triangular factor R of the patches has their A = Rᵀ R."""
+    images, _ = nb.decode_cifar((ROOT / "data" / "cifar10_sample.bin").read_bytes(), 20)
+    R = np.linalg.qr(patches_by_loop(images, 5), mode="r")
+    W0 = std * rng.standard_normal((20, 75)) if std else quadratic.W0
+    delta = ns.W_start.reshape(20, 75) - W0
+    rule = nb.ConjugateGradients(lambda direction: direction @ R.T)
+    for _ in range(300):
+        delta = delta - rule(delta @ R.T @ R)
+    assert np.linalg.norm(delta) < 0.001 * np.linalg.norm(W0)
+    assert not rule(np.zeros((20, 75))).any()
 
 
 def test_results_of_all_descents_are_reported(run, ns):
