@@ -83,11 +83,11 @@ def source_of(cell_id):
 
 
 def matrices_in(section):
-    """The matrices in a section's text, as arrays of the entries' texts."""
+    """The matrices in a section's text, but for those with products in them."""
     text = read_sections(read_notebook())[section].source("markdown")
     matrices = re.findall(r"(?s)begin{pmatrix}(.*?).end{pmatrix}", text)
     rows = [[row.split("&") for row in matrix.split(r"\\")] for matrix in matrices]
-    return [np.char.strip(array) for array in rows]
+    return [np.array(array, int) for array in rows if "cdot" not in str(array)]
 
 
 def names_in(source):
