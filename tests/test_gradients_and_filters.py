@@ -29,14 +29,6 @@ def test_func_and_the_formula_by_hand(nb, rng, decimals):
             assert abs(mpf(value) - number) <= max(1e-12 * abs(number), 1e-300)
 
 
-def test_gradients_of_small_graphs_and_of_func_are_printed(run):
-    """Of (x + y) z at (1, 2, 4), x y + x at (3, 4), and f where no gradient is 0."""
-    parts = "12", "'x': 4.0", "'y': 4.0", "'z': 3.0", "15", "'x': 5.0", "'y': 3.0"
-    assert_in_order(run.printed["2.1"], *parts)
-    numbers = [float(number) for number in re.findall(r"-?\d\.\d+", run.printed["2.3"])]
-    assert numbers == pytest.approx([*map(float, exact(2.25, 4, 0.9)[2:])], abs=1e-6)
-
-
 def test_gradients_at_the_points_of_the_sheet(run):
     """In the answer and the table; checked, as that at 2.3's point is."""
     checks = [c.arguments for c in run.calls["gradient_error"] if c.section == "2.4"]
