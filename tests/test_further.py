@@ -32,8 +32,8 @@ def convnet():
 
 @pytest.fixture(scope="module")
 def second(nb):
-    """The names that a run of its cells leaves behind, with the arguments of `fit` and
-    what is printed."""
+    """The names that a run of its cells leaves behind, with the arguments of `fit`, the
+    figure, and what is printed."""
     left, fit, printed = {"__name__": "__main__"}, nb.fit, io.StringIO()
 
     def record_fit(*args, **settings):
@@ -42,6 +42,7 @@ def second(nb):
 
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
         patch.setattr(nb, "fit", record_fit)
+        patch.setattr(nb, "show", lambda fig, alt: left.update(figure=fig))
         for cell in SECOND.cells:
             if cell.cell_type == "code":
                 exec(cell.source.replace("SHARE = 1.0", "SHARE = 0.02"), left)
@@ -93,6 +94,13 @@ def test_warp_agrees_with_scipy(convnet, rng, reach):
         positions = np.indices((28, 28)) - displacement[:, n].reshape(2, 28, 28)
         expected = map_coordinates(image, positions, order=1, mode="grid-constant")
         np.testing.assert_allclose(warped[n].reshape(28, 28), expected, atol=1e-5)
+
+
+def test_arrows_start_where_the_pixels_at_their_tips_are_read(second):
+    arrows = second.figure.axes[0].collections[0]
+    rows, columns = second.fields[:, 0].reshape(2, 28, 28)[:, 1::3, 1::3]
+    np.testing.assert_allclose([arrows.U, arrows.V], [columns.ravel(), rows.ravel()])
+    assert (arrows.pivot, arrows.angles, arrows.scale) == ("tip", "xy", 1)
 
 
 def test_distorted_digits_keep_their_places(convnet, rng):
@@ -151,6 +159,7 @@ def test_bugs_caught_by_checks_that_train(run, ns):
     assert tuple(numbers[0]) == ns.correct_networks[0]
     (ax,) = run.axes_in("bugs-figure")
     np.testing.assert_array_equal(ax.collections[0].get_array().reshape(8, 3), caught)
+    assert sum(ax.collections[0].cmap(1.0)) < sum(ax.collections[0].cmap(0.0))  # dark
     assert [label.get_text() for label in ax.get_yticklabels()] == [*ns.bug_table.index]
     shown = {text.get_position(): text.get_text() for text in ax.texts}
     for (row, column), number in np.ndenumerate(numbers):
@@ -176,15 +185,3 @@ def test_bugs_that_cannot_be_planted_are_skipped_with_a_line(run, ns, capsys):
     exec(source_of("bugs-figure"), names)
     tally = "Bugs caught, of 1: gradient check 1, twenty images 1, one epoch 1"
     assert_in_order(capsys.readouterr().out, tally, "correct network fails")
-
-
-def test_a_convolution_without_a_bias_may_be_first(nb, convnet, rng):
-    """Its weights, and all else that is trained, are checked."""
-    options = {"rng": rng, "dtype": np.float64}
-    convolution = nb.Convolution_Layer(1, 1, 3, bias=False, **options)
-    network = nb.Network([convolution, convnet.Flatten(), nb.Linear(4, 3, **options)])
-    x, y = rng.standard_normal((5, 1, 4, 4)), rng.integers(0, 3, 5)
-    checks = [*nb.gradients_to_check(network, x, y, 0.2)]
-    assert [check[2].shape for check in checks] == [(1, 1, 3, 3), (4, 3), (3,)]
-    for check in checks:
-        nb.check_gradient(*check)
