@@ -24,7 +24,7 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from pygments.formatters import HtmlFormatter
 
 PAGE = ROOT / "docs" / "index.html"
-TEMPLATES = Path(__file__).parent / "page"
+TEMPLATE, STYLE = (ROOT / "tools" / "page" / k for k in ("index.html.j2", "style.css"))
 FORMULA_AND_SIGN = r"<math(?:(?!</math>).)*</math>[.,;:?)]"  # stay on one line
 PLUS_MINUS = r"((?<=\d) )?± (?=\d)"  # stays with its numbers
 MATHML_FIXES = {  # sizes and spaces of norms, matrices, signs, functions, ∂ and primes
@@ -88,8 +88,7 @@ def digest(path):
     keys = "cell_type", "source", "outputs", "attachments"
     cells = nbformat.read(path, as_version=4).cells
     shown = [[cell.metadata.get("tags", []), *map(cell.get, keys)] for cell in cells]
-    sources = [Path(__file__), *sorted(TEMPLATES.iterdir())]
-    texts = [source.read_text("utf-8") for source in sources]
+    texts = [source.read_text("utf-8") for source in (Path(__file__), TEMPLATE, STYLE)]
     text = json.dumps([shown, texts], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -97,16 +96,15 @@ def digest(path):
 def make_page(path):
     """Return a notebook as one HTML string; its first heading becomes the title."""
     notebook = nbformat.read(path, as_version=4)
-    style = (TEMPLATES / "style.css").read_text("utf-8")
     exporter = HTMLExporter(
         template_name="classic",  # lab leaves out the figures' alternative texts
-        raw_template=(TEMPLATES / "index.html.j2").read_text("utf-8"),
+        raw_template=TEMPLATE.read_text("utf-8"),
         exclude_input_prompt=True,
         exclude_output_prompt=True,
         filters={"markdown2html": markdown2html, "code_parts": code_parts},
     )
-    resources = {"style": style + HtmlFormatter().get_style_defs(".highlight")}
-    resources["digest"] = digest(path)
+    style = STYLE.read_text("utf-8") + HtmlFormatter().get_style_defs(".highlight")
+    resources = {"style": style, "digest": digest(path)}
     html, _ = exporter.from_notebook_node(notebook, resources)
     html = re.sub(FORMULA_AND_SIGN, r'<span class="unit">\g<0></span>', html)
     html = re.sub(
@@ -119,9 +117,11 @@ def make_page(path):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        sys.exit("make_page.py makes a page of one notebook: give it one file at most")
     path, target = NOTEBOOK, PAGE
     if sys.argv[1:]:
-        path = Path(*sys.argv[1:])
+        path = Path(sys.argv[1])
         target = path.with_suffix(".html")
     target.write_text(make_page(path), encoding="utf-8")
     print(f"written: {target}")
