@@ -19,8 +19,8 @@ from reader import code_cells
 
 SHARE = 0.02  # 840 training images and 360 for validation
 N_TEST = 2000  # images
-RECORDED = "draw_graph", "evaluate", "fit", "gradient_error"
-RECORDED += "show", "show_images", "show_table"
+RECORDED = "check_gradient", "draw_graph", "evaluate", "fit"
+RECORDED += "show", "show_images", "show_products", "show_table"
 
 
 class Call(NamedTuple):
