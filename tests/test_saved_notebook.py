@@ -1,5 +1,5 @@
-"""The saved notebook and the README. The two slow tests run README's first command on
-little data, and the whole notebook, whose texts are compared with what is saved."""
+"""The saved notebooks and the README. The slow tests run README's first command on
+little data, and both whole notebooks, whose texts are compared with what is saved."""
 
 import os
 import platform
@@ -12,15 +12,23 @@ from warnings import warn
 
 import papermill
 import pytest
-from load_definitions import NOTEBOOK, ROOT
+from load_definitions import CONVNET, NOTEBOOK, ROOT
 from reader import Cells, read_answers, read_notebook, read_sections
 from save_run import code_digest, text_shown
 
 README = (ROOT / "README.md").read_text("utf-8")
 
 
-def test_the_notebook_was_run_from_top_to_bottom(saved):
-    """Without paths, warnings and progress bars. Figures have a text, tables HTML."""
+BOTH = pytest.mark.parametrize("path", [NOTEBOOK, CONVNET], ids=["first", "second"])
+
+
+@BOTH
+def test_a_notebook_was_run_from_top_to_bottom(path):
+    """As it is now; without paths, warnings and progress bars. Figures have a text,
+    tables HTML."""
+    saved = read_notebook(path)
+    digest = saved.metadata.get("code_digest")
+    assert digest == code_digest(saved), "run it, then tools/save_run.py"
     code = [cell for cell in saved.cells if cell.cell_type == "code"]
     assert [c.execution_count for c in code] == [*range(1, len(code) + 1)]
     traces = r"/(home|root|tmp|Users)/|\\Users\\|object at 0x|Warning|\r"
@@ -31,12 +39,7 @@ def test_the_notebook_was_run_from_top_to_bottom(saved):
             assert not re.search(traces, text), text
         assert "image/png" not in data or output.metadata["image/png"]["alt"]
         assert not data or {"text/html", "image/png", "text/markdown"} & {*data}
-    assert NOTEBOOK.stat().st_size < 2_000_000, "GitHub shows at most 2 MB reliably"
-
-
-def test_the_code_digest_says_that_the_outputs_are_of_this_code(saved):
-    digest = saved.metadata.get("code_digest")
-    assert digest == code_digest(saved), "run the notebook, then tools/save_run.py"
+    assert path.stat().st_size < 2_000_000, "GitHub shows at most 2 MB reliably"
 
 
 def test_readme_quotes_numbers_of_page_1(saved):
@@ -110,12 +113,13 @@ def is_similar(new, old):
 
 
 @pytest.mark.slow
-def test_a_full_run_shows_what_is_saved(saved, tmp_path, monkeypatch):
+@BOTH
+def test_a_full_run_shows_what_is_saved(path, tmp_path, monkeypatch):
     """To the last digit with the same versions and kernels; without CIFAR-10, only
-    Questions 1 to 3 are compared."""
+    Questions 1 to 3 and the second notebook are compared."""
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")  # as in CONTRIBUTING.md
     again = papermill.execute_notebook(
-        NOTEBOOK, tmp_path / "run.ipynb", cwd=ROOT, progress_bar=False
+        path, tmp_path / "run.ipynb", cwd=ROOT, progress_bar=False
     )
     pins = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
     libraries = "numpy", "scipy", "scikit-learn", "pandas"
@@ -124,8 +128,9 @@ def test_a_full_run_shows_what_is_saved(saved, tmp_path, monkeypatch):
     agree = is_same if has_pins and on_linux else is_similar
     if agree is is_similar:
         warn("not the versions of constraints.txt: only percentages compared", None, 1)
+    has_photos = (ROOT / "data/cifar-10-batches-bin").exists()
     sections = read_sections(again)
-    for number, section in read_sections(saved).items():
-        if number[0] in "123" or (ROOT / "data/cifar-10-batches-bin").exists():
+    for number, section in read_sections(read_notebook(path)).items():
+        if path == CONVNET or number[0] in "123" or has_photos:
             for new, old in zip(sections[number].cells, section.cells, strict=True):
                 assert agree(text_shown(new), text_shown(old)), f"cell {old.id}"

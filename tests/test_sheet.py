@@ -22,11 +22,12 @@ SHEET = """\
 13: plot of the hyperparameters | 1.8 | figures | validation & accuracy
 12, 13: best λ; over-fitting; table | 1.8 | prints | Best λ & overfitting & gap & ±
 14: performance on the MNIST test set | 1.9 | prints | Test accuracy & 95% CI
-15: best and worst class, and all | 1.10 | prints | best class: & worst class: & (%)
+15: best and worst class | 1.10 | prints | best class: & worst class:
+15: and all | 1.10 | figures | true classes & accuracies
 16, 17: scikit-learn's linear classifier | 1.11 | prints | ours & LinearRegression
 18: additional observations | 1.12 | text | Overfitting
-19: bonus: plot | 1.13 | figures | est & accuracy & percentage
-19: bonus: table | 1.13 | prints | percentage & test (%)
+19: bonus: plot | 1.13 | figures | test accuracy & percentage
+19: bonus: its numbers | 1.13 | prints | 10%: & 20%: & 50%: & 100%:
 20: their gradients | 2.2 | prints | relative error of 8 nodes
 21: Func | 2.3 | prints | gradients: [
 22, 23: gradients, printed | 2.4 | prints | (2, 4, 1) & (9, 14, 3) & 2.67216e-07
@@ -34,15 +35,14 @@ SHEET = """\
 26, 27: linear layer and ReLU | 3.1 | prints | Linear w.r.t. W & ReLU w.r.t. input
 28: a two-layer MLP made of these | 3.2 | prints | W1 & b1 & W2 & b2 & relative error
 29: train it with Question 1's functions | 3.4 | prints | training loss & accuracy
-29: its log, in the last epoch | 3.5 | prints | training loss & training accuracy
 30: plot its training loss and accuracy | 3.5 | figures | loss and accuracy & training
 32: plot | 3.4 | figures | validation & accuracy
 32: best pair; table | 3.4 | prints | Best batch size & validation accuracy & gap & ±
 31, 33: its accuracies | 3.5 | prints | Validation accuracy & Test accuracy & 95% CI
 34: its best and worst class | 3.7 | prints | best class: & worst class:
 35: additional observations | 3.8 | text | overfitting
-36: bonus: plot | 3.9 | figures | est & accuracy & percentage & MLP
-36: bonus: its numbers | 3.9 | prints | percentage & test (%)
+36: bonus: plot | 3.9 | figures | test accuracy & percentage & MLP
+36: bonus: its numbers | 3.9 | prints | 10%: & 20%: & 50%: & 100%:
 37, 39: the layer; backward | 4.3 | prints | stride 2, padding 1 & Layer w.r.t. W
 40, 42: set_weights; filters for Gaussian blurring | 4.4 | figures | Gaussian filters
 41: load CIFAR-10 into an array | 4.1 | prints | (1000, 3, 32, 32)
