@@ -6,7 +6,7 @@ from references import labels_by_image
 
 # Sections of Questions 1 and 3 that report results on the test set
 REPORT = {"1.9", "1.10", "1.11", "1.13", "3.5", "3.7", "3.9"}
-PARTS = {"data"}  # of 1.1's loop
+PARTS = {"data", "ink"}  # of 1.1's loop and of 1.10's mistakes
 SIZES = "q1-data-answer"  # the cell with this loop
 TEST_NAMES = {"test", "softmax_predictions", "softmax_correct"}
 TEST_NAMES |= {"mlp_predictions", "mlp_correct", "softmax_classes", "mlp_classes"}

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from load_definitions import definition_source
-from references import accuracy, accuracy_of, loss_of, passes, train_by_loop
+from references import accuracy_of, loss_of, passes, train_by_loop
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -57,21 +57,34 @@ def test_fit_agrees_with_a_plain_loop(nb, rng, name, lam, seed, falling):
     assert run.validation_accuracy == rows[-1][-1]
 
 
-def test_falling_and_constant_rates_of_the_chosen_lambda(run, ns):
-    """On the validation set; a column for each starting rate."""
-    *_, table = run.tables("1.8")
-    fits = [fit for fit in run.calls["fit"] if fit.section == "1.8"]
-    assert [*table.index] == ["falling", "constant"]
-    assert [*map(float, table.columns)] == ns.softmax_grid["learning_rate"]
-    for kind, row in table.iterrows():
-        for rate, text in row.items():
-            settings = ns.softmax_settings | {"learning_rate": float(rate)}
-            settings["falling"] = kind == "falling"
-            shown = [f for f in fits if settings.items() <= f.arguments.items()]
-            assert [f.arguments["seed"] for f in shown] == [1, 2, 3]
-            accuracies = [accuracy(f.result.model, ns.validation) for f in shown]
-            mean, std = np.mean(accuracies), np.std(accuracies, ddof=1)
-            assert text == f"{mean:.2f} ± {std:.2f}"
+def test_a_network_trains_what_its_layers_name(nb, rng):
+    """Also parameters with other names. A layer without any passes through, and one
+    that is not asked for its input's gradient keeps none."""
+
+    class Scale(nb.ReLU):
+        names = ("gamma",)
+
+        def forward(self, x):
+            self.x, self.gamma = x, getattr(self, "gamma", np.ones(4))
+            return self.gamma * x
+
+        def backward(self, grad):
+            self.grad_gamma, self.grad_input = (grad * self.x).sum(0), grad * self.gamma
+
+    def make_model(rng):
+        layers = [nb.Linear(3, 4, rng=rng, dtype=np.float64), Scale(), nb.ReLU()]
+        return nb.Network(layers)
+
+    data = nb.Dataset(rng.random((10, 3)), rng.integers(0, 4, 10))
+    settings = {"epochs": 1, "batch_size": 10, "learning_rate": 0.5}
+    linear, scale, relu = nb.fit(make_model, data, data, **settings).model.layers
+    model = make_model(np.random.default_rng(0))
+    model.backward(nb.loss_backward(data.y, model.forward(data.x)))
+    np.testing.assert_allclose(scale.gamma, 1 - 0.5 * model.layers[1].grad_gamma)
+    assert scale.gamma.std() > 0 and len([*model.parameters()]) == 3
+    assert linear.grad_input is None is model.layers[0].grad_input
+    model = nb.Network([nb.ReLU(), relu])
+    assert [*model.parameters()] == []
 
 
 @pytest.mark.parametrize(("rate", "lam"), [(50, 0.1), (1e20, 0), (1e20, 0.1)])
