@@ -35,13 +35,13 @@ class Call(NamedTuple):
 class SmallRun:
     """namespace: what the run leaves behind; printed: {section: text}; calls:
     {function: its calls}; test_readers: {cell id: section} of the cells that read the
-    test set; test_names: the names that were bound to parts of it."""
+    test set."""
 
     def __init__(self):
         self.namespace = {"__name__": "__main__"}
         self.printed = collections.defaultdict(str)
         self.calls = {name: [] for name in RECORDED}
-        self.test_readers, self.test_names = {}, set()
+        self.test_readers = {}
         replace = {  # name: function of what a cell has bound to it
             "SHARE": lambda share: SHARE,
             "test": self.watched,
@@ -62,9 +62,6 @@ class SmallRun:
                 self.printed[self.section] += stdout.getvalue()
                 for name in replace.keys() & self.namespace.keys():
                     self.namespace[name] = replace.pop(name)(self.namespace[name])
-                if "test" not in replace:
-                    values = self.namespace.items()
-                    self.test_names |= {k for k, v in values if self.has_test_data(v)}
         self.cell_id = None
         assert not replace, f"the notebook does not define {sorted(replace)}"
 
@@ -90,25 +87,7 @@ class SmallRun:
                 return super().__iter__()
 
         images, labels = (array[-N_TEST:] for array in test)
-        self.test_arrays = images, labels
-        self.test_rows = {image.tobytes() for image in images}
-        self.watched_class = Watched
         return Watched(images, labels)
-
-    def has_test_data(self, value):
-        """Is a value, or a part of it, a view of the test set or a copy of images?"""
-        if isinstance(value, np.ndarray):
-            rows = value if value.ndim == 2 and value.shape[1] == 784 else ()
-            return any(np.may_share_memory(value, a) for a in self.test_arrays) or any(
-                row.tobytes() in self.test_rows for row in rows
-            )
-        if inspect.isfunction(value):
-            value = value.__defaults__ or ()
-        elif isinstance(value, dict):
-            value = (*value.values(),)
-        is_watched = isinstance(value, self.watched_class)  # its uses are noted
-        parts = value if isinstance(value, list | tuple) and not is_watched else ()
-        return any(map(self.has_test_data, parts))
 
     def recorded(self, function):
         """The function; each call is also noted."""
