@@ -3,7 +3,6 @@ whose cells run once on a fiftieth of the images."""
 
 import contextlib
 import io
-import math
 import re
 from types import SimpleNamespace
 
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from load_definitions import CONVNET, ROOT, load_definitions
+from matplotlib.colors import to_rgb
 from reader import Cells, read_notebook, source_of
 from references import (
     GEOMETRIES,
@@ -69,8 +69,11 @@ def test_gradients_of_the_convnet(nb, convnet, rng):
 
 def test_numbers_of_weights_and_of_training_runs(nb, convnet):
     text = SECOND.source("markdown")
-    sizes = [k.W.size + k.b.size for k in convnet.ConvNet(rng=0).trained]
-    in_mlp = sum(k.W.size + k.b.size for k in nb.make_mlp(rng=0).trained)
+    convnet, mlp = (
+        [sum(getattr(k, name).size for name in k.names) for k in network.layers]
+        for network in (convnet.ConvNet(rng=0), nb.make_mlp(rng=0))
+    )
+    sizes, in_mlp = [n for n in convnet if n], sum(mlp)
     counts = [*sizes, sum(sizes), in_mlp]
     assert_in_order(text, *(f"{count:,}" for count in counts))
     runs = pd.read_csv(CONVNET.with_name("convnet_runs.csv"))
@@ -158,13 +161,17 @@ def test_bugs_caught_by_checks_that_train(run, ns):
     assert ns.bug_table.index[0] == "correct network"
     assert tuple(numbers[0]) == ns.correct_networks[0]
     (ax,) = run.axes_in("bugs-figure")
-    np.testing.assert_array_equal(ax.collections[0].get_array().reshape(8, 3), caught)
-    assert sum(ax.collections[0].cmap(1.0)) < sum(ax.collections[0].cmap(0.0))  # dark
-    assert [label.get_text() for label in ax.get_yticklabels()] == [*ns.bug_table.index]
     shown = {text.get_position(): text.get_text() for text in ax.texts}
-    for (row, column), number in np.ndenumerate(numbers):
+    for row, label in enumerate(ns.bug_table.index):
+        assert shown[-3.9, row] == label.split("\n")[0]
+    for bar, ((row, column), number) in zip(
+        ax.patches, np.ndenumerate(numbers), strict=True
+    ):
         text = ("{:.2g}", "{:.0f}%", "{:.2f}%")[column].format(number)
-        assert shown[column + 0.5, row + 0.5] == text.replace("nan%", "diverges")
+        assert shown[column + 0.5, row] == text.replace("nan%", "diverges")
+        np.testing.assert_allclose(bar.get_center(), [column + 0.5, row])
+        is_orange = bar.get_facecolor()[:3] == to_rgb(ns.ORANGE)
+        assert is_orange == (row > 0 and not caught[row, column])
 
 
 def test_bugs_that_cannot_be_planted_are_skipped_with_a_line(run, ns, capsys):
@@ -176,12 +183,7 @@ def test_bugs_that_cannot_be_planted_are_skipped_with_a_line(run, ns, capsys):
     planted = [key.split("\n")[0] for key in names["measured"]]
     assert planted == ["correct network", ns.BUGS[5][0]]
     parts = "Linear.backward?", "skipped edited", "skipped unused"
-    printed = capsys.readouterr().out
-    assert_in_order(printed, *parts)
-    assert printed.count("skipped") == 2
-    exec(source_of("bugs-figure"), names)
-    assert "fails" not in capsys.readouterr().out
-    names["measured"]["correct network"] = 1e-10, 95.0, math.nan
+    assert_in_order(capsys.readouterr().out, *parts)
     exec(source_of("bugs-figure"), names)
     tally = "Bugs caught, of 1: gradient check 1, twenty images 1, one epoch 1"
-    assert_in_order(capsys.readouterr().out, tally, "correct network fails")
+    assert tally in capsys.readouterr().out

@@ -18,6 +18,9 @@ CALLS = {
     "label -1": lambda nb: nb.loss_function(np.array([0, 1, -1]), np.eye(3)),
     "u of -720": lambda nb: nb.Func().forward(1, 0, 720**-0.5),
     "backward first": lambda nb: nb.Func().backward(1.0),
+    "earlier pass": lambda nb: (f := nb.Func()).backward(
+        [f.forward(2, 4, 1), f.forward(2, 4, -1)][0]  # of the same value
+    ),
     "no epochs": lambda nb: nb.fit(0, 0, 0, epochs=0, batch_size=9, learning_rate=1),
     "batch of 0": lambda nb: nb.fit(0, 0, 0, epochs=9, batch_size=0, learning_rate=1),
     "layer twice": lambda nb: nb.Network(2 * [nb.Linear(3, 3)]),
