@@ -114,8 +114,9 @@ def test_initial_weights_differ_in_their_standard_deviation(run, ns, section):
     if section == "1.7":
         assert run.answer("1.7") == ", ".join(lines)
         (noise,) = run.calls_in("show_images", "q1-init-noise")  # of the last row
-        shown = 3 * noise.arguments["images"].reshape(2, 10, 784)
-        np.testing.assert_allclose(shown, [start.W.T, fitted.model.W.T], rtol=1e-5)
+        shown = 3 * noise.arguments["images"].reshape(3, 10, 784)
+        start, end = start.W.T, fitted.model.W.T
+        np.testing.assert_allclose(shown, [start, end, end - start], atol=1e-6)
     else:
         assert np.ptp(fits[0].model.forward(ns.test.x).argmax(axis=1)) == 0  # one class
 

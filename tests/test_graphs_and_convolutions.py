@@ -58,7 +58,7 @@ def test_a_graph_has_its_values_gradients_and_local_derivatives(run, ns, name):
     inputs = [source for _, *sources in graph.nodes.values() for source in sources]
     assert len(arrows) == len([source for source in inputs if source in boxes])
     factors = [f"×{factor:.3g}".replace("-", "−") for *_, factor, _ in arrows]
-    assert [text for text in shown.values() if text[0] == "×"] == factors
+    assert [text for text in shown.values() if text.startswith("×")] == factors
 
 
 def test_descents_in_the_valley_of_two_weights(run):
