@@ -1,12 +1,10 @@
 """Read the notebook: its cells by section, and what they print and display."""
 
-import ast
 import functools
 import re
 from dataclasses import dataclass
 
 import nbformat
-import numpy as np
 from load_definitions import NOTEBOOK
 
 
@@ -80,18 +78,3 @@ def source_of(cell_id):
     """The source of one code cell."""
     (source,) = [source for _, k, source in code_cells() if k == cell_id]
     return source
-
-
-def matrices_in(section):
-    """The matrices in a section's text, but for those with products in them."""
-    text = read_sections(read_notebook())[section].source("markdown")
-    matrices = re.findall(r"(?s)begin{pmatrix}(.*?).end{pmatrix}", text)
-    rows = [[row.split("&") for row in matrix.split(r"\\")] for matrix in matrices]
-    return [np.array(array, int) for array in rows if "cdot" not in str(array)]
-
-
-def names_in(source):
-    """The names and attributes that Python code uses."""
-    nodes = list(ast.walk(ast.parse(source)))
-    names = {node.id for node in nodes if isinstance(node, ast.Name)}
-    return names | {node.attr for node in nodes if isinstance(node, ast.Attribute)}

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from reader import matrices_in
 from references import accuracy, accuracy_of, assert_in_order, loss_of, wilson_interval
 from scipy.special import softmax
 
@@ -49,13 +48,6 @@ def test_the_largest_error_of_all_gradient_checks_is_reported(run):
     for section, kind in ("2.2", "8 nodes"), ("2.4", "5 points"):
         errors = [check.result for check in checks if check.section == section]
         assert f"{kind}: {max(errors):.1e}" in run.printed[section]
-
-
-def test_a_gradient_by_hand_and_the_initial_loss_are_printed(run, ns):
-    assert_in_order(run.printed["1.4"], "G", "0.1", "-0.7", "0.6", "-1000")
-    scores = ns.train.x @ ns.make_softmax(rng=0).W
-    parts = f"{loss_of(scores, ns.train.y):.3f}", accuracy_of(scores, ns.train.y)
-    assert_in_order(run.printed["1.5"], "loss", *parts)
 
 
 def test_the_bare_loop_takes_the_sheets_steps(run, ns):
@@ -225,15 +217,6 @@ def test_accuracies_beside_scikit_learn(run, ns):
     assert table[columns].to_numpy().ravel().tolist() == pytest.approx(parts)
 
 
-def test_the_first_run_of_the_mlp_has_the_chosen_lambda(run, ns):
-    """Its last epoch is shown."""
-    (first,) = run.calls_in("fit", "q3-first-training")
-    settings = {"epochs": 8, "batch_size": 64, "learning_rate": 0.1, "seed": 0}
-    settings |= {"lam": ns.softmax_settings["lam"], "make_model": ns.make_mlp}
-    assert_fit(run, ns, first.result.model, **settings)
-    assert run.tables("3.4")[0].equals(first.result.log.iloc[-1:])
-
-
 def test_half_the_best_batch_size_and_rate_are_tried_with_the_same_seeds(run, ns):
     pairs = zip(ns.mlp_runs.iloc, ns.halved_trials.iloc, strict=True)
     for best, trial in pairs:
@@ -246,15 +229,6 @@ def test_half_the_best_batch_size_and_rate_are_tried_with_the_same_seeds(run, ns
     parts = "difference", halved_mean - mean
     parts += "standard error", math.hypot(std, halved_std) / math.sqrt(3)
     assert_in_order(run.printed["3.4"], *parts)
-
-
-def test_an_example_by_hand_through_both_layers():
-    """Of 3.2. What is left of the gradient of h stands there twice."""
-    x, W1, a, h, W2, s, G, grad_h, grad_a, *shown = matrices_in("3.2")
-    pairs = (x @ W1, a), (np.maximum(a, 0), h), (h @ W2, s), (G @ W2.T, grad_h)
-    pairs += (grad_h * (a > 0), grad_a), (h.T @ G, shown[0])
-    for value, expected in (*pairs, (grad_a, shown[1]), (x.T @ grad_a, shown[2])):
-        np.testing.assert_array_equal(value, expected)
 
 
 def test_smaller_sets_have_the_chosen_settings_and_differ_by_seed(run, ns, question):

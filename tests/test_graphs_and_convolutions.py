@@ -1,7 +1,5 @@
 """Figures of Questions 2 and 4, and 5.4's valley."""
 
-import re
-
 import numpy as np
 import pytest
 from reader import read_notebook, read_sections
@@ -87,26 +85,6 @@ def test_conjugate_gradients_beside_steepest_descent(run):
         (color,) = [t.get_color() for t in ax.texts if name in t.get_text()]
         np.testing.assert_allclose(paths.pop(color), path, atol=1e-9)
     assert not paths
-
-
-def test_pixels_read_by_two_outputs_and_the_number_of_outputs(run):
-    """4.2: filled by output (0, 0), circles by (0, 1); the number in the title."""
-    for ax in run.axes_in("q4-geometry"):
-        stride, other, *n = map(int, re.findall(r"\d+", ax.get_title()))
-        padding, dilation = (other, 1) if "padding" in ax.get_title() else (0, other)
-        side, span = 7 + 2 * padding, 2 * dilation + 1
-        assert n == 2 * [len(range(0, side - span + 1, stride))]
-        read = np.zeros((side, side))
-        read[:span:dilation, :span:dilation] = 1
-        shown = ax.collections[0].get_array().reshape(side, side)
-        np.testing.assert_array_equal(shown, read)
-        rows, columns = np.nonzero(read)
-        expected = np.column_stack([columns + stride, rows]) + 0.5 - padding
-        circles = np.concatenate([line.get_xydata() for line in ax.lines])
-        np.testing.assert_allclose(
-            sorted(map(list, circles)), sorted(map(list, expected))
-        )
-        assert ax.patches[0].get_xy() == (0, 0) and ax.yaxis_inverted()
 
 
 def test_convolutions_in_numbers(run):

@@ -1,37 +1,19 @@
 """Which images train, which are used for choices, and where the test set is used."""
 
-import pytest
-from reader import code_cells, names_in
+from reader import code_cells
 from references import labels_by_image
 
 # Sections of Questions 1 and 3 that report results on the test set
 REPORT = {"1.9", "1.10", "1.11", "1.13", "3.5", "3.7", "3.9"}
 SIZES = "q1-data-answer"  # the cell that counts the images
-TEST_NAMES = {"test", "softmax_predictions", "softmax_correct"}
-TEST_NAMES |= {"mlp_predictions", "mlp_correct", "softmax_classes", "mlp_classes"}
-TEST_NAMES |= {"softmax_subsets", "mlp_subsets", "acc", "ink"}
 
 
-@pytest.fixture(scope="module")
-def until_training_ends(run):
-    """(section, id, source) of all code cells to the last one that trains."""
+def test_the_test_set_is_read_only_where_results_are_reported(run):
+    """Or after the last training; under any name, as test.x or test.y or unpacked."""
     ids = [cell_id for _, cell_id, _ in code_cells()]
     last_training = max(ids.index(call.cell_id) for call in run.calls["fit"])
-    return code_cells()[: last_training + 1]
-
-
-def test_the_test_set_is_read_only_where_results_are_reported(run, until_training_ends):
-    """Or after the last training; under any name, as test.x or test.y or unpacked."""
-    ids = {cell_id for _, cell_id, _ in until_training_ends}
-    ids = ids & run.test_readers.keys() - {SIZES}
-    assert {run.test_readers[i] for i in ids} == REPORT
-
-
-def test_what_comes_from_the_test_set_is_used_only_there(until_training_ends):
-    for section, cell_id, source in until_training_ends:
-        loads = cell_id in ("q1-load", "q1-data", SIZES)
-        if names_in(source) & TEST_NAMES and not loads:
-            assert section in REPORT, f"cell {cell_id}"
+    readers = run.test_readers.keys() & {*ids[: last_training + 1]} - {SIZES}
+    assert {run.test_readers[i] for i in readers} == REPORT
 
 
 def test_fits_use_training_images_with_their_labels(run, ns):

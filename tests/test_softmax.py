@@ -40,15 +40,6 @@ def test_load_mnist_splits_at_random_and_keeps_each_label_with_its_image(nb, tmp
     assert test == [*range(10_000)], "the test set is the whole file, in order"
 
 
-def test_split_has_the_sizes_of_the_sheet(nb):
-    """42,000 and 18,000, in the order that seed 0 draws."""
-    images = np.arange(60_000)
-    train, validation = nb.split(nb.Dataset(images[:, None], images))
-    assert (len(train.y), len(validation.y)) == (42_000, 18_000)
-    order = np.random.default_rng(0).permutation(images)
-    np.testing.assert_array_equal([*train.y, *validation.y], order)
-
-
 @pytest.mark.parametrize(
     ("dtype", "scale", "rtol"),
     [(np.float64, 3, 1e-12), (np.float64, 1e4, 1e-12), (np.float32, 1e4, 1e-6)],
