@@ -33,6 +33,8 @@ def assert_convolves(layer_class, rng, k, stride, padding, dilation):
     for value, gradient in (x, layer.grad_input), (layer.W, layer.grad_W):
         assert gradient.shape == value.shape
         assert np.sum(gradient * value) == pytest.approx(total, abs=1e-9)
+    layer.backward(G, need_input_grad=False)
+    assert layer.grad_input is None
 
 
 def assert_in_order(text, *parts):

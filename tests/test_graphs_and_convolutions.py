@@ -89,18 +89,11 @@ def test_conjugate_gradients_beside_steepest_descent(run):
 
 def test_convolutions_in_numbers(run):
     """4.2's image, filter and G, and below each name what it is."""
-    x, K, G = (
-        np.arange(16).reshape(4, 4) % 7,
-        np.array([[1, 2], [3, 4]]),
-        np.zeros((3, 3)),
-    )
-    np.fill_diagonal(G, [1, 10, 100])
+    x, K = np.arange(16).reshape(4, 4) % 7, np.array([[1, 2], [3, 4]])
+    G = np.diag([1, 10, 100])
     expected = {"image": x, "filter": K, "output": correlate(x, K, "valid")}
-    expected |= {
-        "rotated filter": K[::-1, ::-1],
-        "G in a border of zeros": np.pad(G, 1),
-    }
-    expected |= {"∂L/∂image": convolve(G, K), "G": G}
+    expected |= {"G in a border of zeros": np.pad(G, 1), "G": G}
+    expected |= {"rotated filter": K[::-1, ::-1], "∂L/∂image": convolve(G, K)}
     expected |= {"∂L/∂filter": correlate(x, G, "valid")}
     for cell_id in "q4-picture", "q4-input-gradient":
         (ax,) = run.axes_in(cell_id)

@@ -56,6 +56,11 @@ def test_readme_quotes_numbers_of_page_1(saved):
         assert any(result in a for a in answers), missing
 
 
+def test_readmes_commands_write_a_run_each():
+    runs = re.findall(r"bin/papermill \S+ ([\w/.]+)", README)
+    assert runs == ["run.ipynb", "further/run.ipynb"]
+
+
 BLOCK = r"(?s)```python\n(.*?)```(?:\s*<details>(.*?)</details>)?"  # and its answer
 TEXTS = {c.id: c.source for c in read_notebook().cells if "```python" in c.source}
 
