@@ -9,8 +9,8 @@ from scipy.signal import convolve, correlate
 
 @pytest.mark.parametrize(("figure", "n"), [(0, 5), (1, 10)])
 def test_blurred_images_and_edges(run, ns, figure, n):
-    """The first 5, and 10 at random; below them SciPy's blur, and each pixel less its
-    left neighbour, where 0 is grey."""
+    """The first 5, and 10 at random; below them SciPy's blur, and each pixel's right
+    neighbour less the pixel, where 0 is grey. Above, all filters of the blur."""
     arguments = run.calls_in("show_images", "q4-blur")[figure].arguments
     images, blurred, edges = np.split(arguments["images"], 3)
     pictures = ns.cifar.transpose(0, 2, 3, 1)
@@ -26,6 +26,9 @@ def test_blurred_images_and_edges(run, ns, figure, n):
     np.testing.assert_allclose(blurred, expected, atol=1e-12)
     jumps = np.diff(images, axis=2, append=images[:, :, -1:])
     np.testing.assert_allclose(edges, (0.5 + jumps).clip(0, 1), atol=1e-12)
+    (kernels,) = run.calls_in("show_images", "q4-kernel")
+    planes = kernels.arguments["images"].reshape(ns.blur_layer.W.shape)
+    np.testing.assert_array_equal(planes, ns.blur_layer.W)
 
 
 GRAPHS = {"small_graph": ("q2-small-picture", 0), "fork": ("q2-small-picture", 1)}
